@@ -1,0 +1,626 @@
+"""Every error that Stageflow raises, as one tree.
+
+Branches are drawn by who has to act on the error, not by the module that raises it::
+
+    StageflowError
+    ├── ConfigurationError             whoever configures: settings, targets, installs
+    │   ├── MissingExtraError          (also an ImportError) an optional package is not installed
+    │   └── LazyImportError            (also an ImportError) a "module:attr" target does not resolve
+    ├── PluginError                    whoever installs or writes a plugin
+    │   ├── PluginLoadError            import or registration failed
+    │   ├── PluginApiError             written for another hook API version
+    │   ├── ContributionInvalidError   a hook returned something that breaks its contract
+    │   ├── ContributionConflictError  two plugins want the same name
+    │   └── ContributionNotFoundError  (also a LookupError) nobody contributes that name
+    ├── PipelineError                  whoever writes the pipeline, before it runs
+    │   └── PipelineValidationError    (also a ValueError) everything wrong with a pipeline, at once
+    │       └── CycleDetectedError     the only problem is a cycle
+    └── RunError                       whoever operates the run
+        ├── StageError                 something went wrong in one stage
+        │   └── StageExecutionError    that stage failed the run; carries the partial results
+        ├── StageTimeoutError          (also a TimeoutError) a stage was over its time limit
+        ├── StageContractError         (also a TypeError) a stage returned or received the wrong thing
+        ├── UndeclaredDependencyError  a stage reads a stage it does not depend on
+        ├── AmbiguousKeyError          (also a LookupError) two dependencies could answer ``get(key)``
+        ├── MissingInputError          (also a KeyError) a required output or key is not there
+        ├── ReadOnlyDataError          (also a TypeError) somebody tried to change a stage's output
+        └── PipelineCancelled          the run was cancelled; carries the partial results
+            └── RunTimeoutError        (also a TimeoutError) the run's deadline passed
+
+Each class has a stable ``code``. A message says what happened, where, and what to do, and names the
+page of the code in ``docs/reference/errors/``. Errors pickle with all their attributes.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = [
+    "AmbiguousKeyError",
+    "BuildProblem",
+    "ConfigurationError",
+    "ContributionConflictError",
+    "ContributionInvalidError",
+    "ContributionNotFoundError",
+    "CycleDetectedError",
+    "LazyImportError",
+    "MissingExtraError",
+    "MissingInputError",
+    "PipelineCancelled",
+    "PipelineError",
+    "PipelineValidationError",
+    "PluginApiError",
+    "PluginError",
+    "PluginLoadError",
+    "ReadOnlyDataError",
+    "RunError",
+    "RunTimeoutError",
+    "StageContractError",
+    "StageError",
+    "StageExecutionError",
+    "StageTimeoutError",
+    "StageflowError",
+    "UndeclaredDependencyError",
+    "close_matches",
+]
+
+
+def close_matches(name: str, known: Iterable[str]) -> str:
+    """Return a hint for a misspelt *name*, or an empty string when nothing known is near.
+
+    ```python
+    from stageflow.errors import close_matches
+
+    print(close_matches("gret", ["greet", "shout"]))
+    #> Did you mean 'greet'?
+    ```
+    """
+    found = get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(map(repr, found))}?" if found else ""
+
+
+def _rebuild(cls: type[StageflowError], args: tuple[object, ...]) -> StageflowError:
+    """Unpickle without the constructor, whose arguments are gone; the attributes follow as state."""
+    return cls.__new__(cls, *args)
+
+
+class StageflowError(Exception):
+    """The root of every error that Stageflow raises on purpose.
+
+    Args:
+        what: What happened, in one sentence without the final full stop.
+        where: Where it happened (stage, run, plugin), or nothing.
+        fix: What the reader can do about it, or nothing.
+        code: Overrides the class's code where one class covers several cases.
+
+    ```python
+    from stageflow.errors import ConfigurationError
+
+    error = ConfigurationError("No such file: 'x.py'", where="stageflow run", fix="Check the path.")
+    print(error.code)
+    #> SF-CONFIG
+    print(error)
+    #> [SF-CONFIG] No such file: 'x.py'. Where: stageflow run. What to do: Check the path. Docs: docs/reference/errors/SF-CONFIG.md
+    ```
+    """
+
+    code: str = "SF-ERROR"
+    what: str
+    where: str
+    fix: str
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", code: str | None = None) -> None:
+        self.what = what
+        self.where = where
+        self.fix = fix
+        if code is not None:
+            self.code = code
+        super().__init__(what)
+
+    @property
+    def docs(self) -> str:
+        """The page about this error's code, relative to the repository."""
+        return f"docs/reference/errors/{self.code}.md"
+
+    def __str__(self) -> str:
+        parts = [f"[{self.code}] {_sentence(self.what)}"]
+        if self.where:
+            parts.append(f"Where: {_sentence(self.where)}")
+        if self.fix:
+            parts.append(f"What to do: {_sentence(self.fix)}")
+        parts.append(f"Docs: {self.docs}")
+        return " ".join(parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args), self.__dict__
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?", ":", ")")) else f"{text}."
+
+
+# --- configuration -----------------------------------------------------------------------------------
+
+
+class ConfigurationError(StageflowError):
+    """A setting, a target or the installation is not usable as it is."""
+
+    code = "SF-CONFIG"
+
+
+class MissingExtraError(ConfigurationError, ImportError):
+    """Something needs an optional package that is not installed.
+
+    Args:
+        feature: What was asked for.
+        extra: The extra of ``stageflow-core`` that brings it.
+    """
+
+    code = "SF-CONFIG-MISSING-EXTRA"
+
+    def __init__(self, feature: str, *, extra: str) -> None:
+        self.feature = feature
+        self.extra = extra
+        super().__init__(
+            f"{feature} needs the extra '{extra}', which is not installed",
+            fix=f"Run: pip install 'stageflow-core[{extra}]'",
+        )
+
+
+class LazyImportError(ConfigurationError, ImportError):
+    """A ``module:attr`` target does not resolve.
+
+    Args:
+        target: The import string.
+        asked_by: Who named the target, for the message.
+        reason: Why it does not resolve.
+    """
+
+    code = "SF-CONFIG-TARGET"
+
+    def __init__(self, target: str, *, asked_by: str, reason: str) -> None:
+        self.target = target
+        self.asked_by = asked_by
+        self.reason = reason
+        super().__init__(
+            f"Cannot import {target!r}: {reason}",
+            where=asked_by,
+            fix="Install the package that holds the module, or correct the import string",
+        )
+
+
+# --- plugins -----------------------------------------------------------------------------------------
+
+
+class PluginError(StageflowError):
+    """A plugin cannot be used.
+
+    Args:
+        what: What happened.
+        plugin: The plugin's name.
+        distribution: The distribution it comes from, with its version, as ``acme 1.2``.
+        fix: What to do.
+    """
+
+    code = "SF-PLUGIN"
+
+    def __init__(self, what: str, *, plugin: str = "", distribution: str = "", fix: str = "") -> None:
+        self.plugin = plugin
+        self.distribution = distribution
+        where = f"plugin {plugin!r}" if plugin else ""
+        if where and distribution:
+            where += f" ({distribution})"
+        super().__init__(what, where=where, fix=fix)
+
+
+class PluginLoadError(PluginError):
+    """A plugin's module raised while it was imported or registered."""
+
+    code = "SF-PLUGIN-LOAD"
+
+
+class PluginApiError(PluginError):
+    """A plugin was written for a hook API that this core does not speak."""
+
+    code = "SF-PLUGIN-API"
+
+
+class ContributionInvalidError(PluginError):
+    """A hook returned something that breaks the hook's contract."""
+
+    code = "SF-PLUGIN-CONTRIBUTION"
+
+
+class ContributionConflictError(PluginError):
+    """Two plugins contribute the same name; neither is used."""
+
+    code = "SF-PLUGIN-CONFLICT"
+
+
+class ContributionNotFoundError(PluginError, LookupError):
+    """Nobody contributes what was asked for by name."""
+
+    code = "SF-PLUGIN-NOT-FOUND"
+
+
+# --- pipelines, before they run ----------------------------------------------------------------------
+
+
+class PipelineError(StageflowError):
+    """A pipeline is wrong as it is written."""
+
+    code = "SF-BUILD"
+
+
+class BuildProblem:
+    """One thing that is wrong with a pipeline.
+
+    Attributes:
+        code: The stable code, such as ``SF-BUILD-CYCLE``.
+        message: What is wrong, in one sentence.
+        fix: What to do about it.
+        stages: The stages concerned, the one to look at first in front.
+    """
+
+    __slots__ = ("code", "fix", "message", "stages")
+
+    code: str
+    message: str
+    fix: str
+    stages: tuple[str, ...]
+
+    def __init__(self, code: str, message: str, *, fix: str, stages: Sequence[str] = ()) -> None:
+        self.code = code
+        self.message = message
+        self.fix = fix
+        self.stages = tuple(stages)
+
+    def __repr__(self) -> str:
+        return f"BuildProblem({self.code!r}, {self.message!r}, stages={self.stages!r})"
+
+    def __str__(self) -> str:
+        return f"[{self.code}] {_sentence(self.message)} What to do: {_sentence(self.fix)}"
+
+
+class PipelineValidationError(PipelineError, ValueError):
+    """A pipeline does not build; ``problems`` lists everything that is wrong with it.
+
+    Args:
+        message: What happened.
+        stages: The stages concerned.
+        problems: Every problem found.
+        pipeline: The pipeline's name.
+    """
+
+    code = "SF-BUILD-INVALID"
+
+    def __init__(
+        self,
+        message: str,
+        stages: Sequence[str] | None = None,
+        *,
+        problems: Sequence[BuildProblem] = (),
+        pipeline: str = "",
+    ) -> None:
+        self.problems = tuple(problems)
+        self.stages = tuple(stages) if stages is not None else _stages_of(self.problems)
+        self.pipeline = pipeline
+        only = self.problems[0].code if len({p.code for p in self.problems}) == 1 else None
+        super().__init__(message, where=f"pipeline {pipeline!r}" if pipeline else "", code=only)
+
+    def __str__(self) -> str:
+        if not self.problems:
+            return super().__str__()
+        head = f"[{self.code}] {self.what}" + (f" ({self.where})" if self.where else "") + ":"
+        lines = [f"  {number}. {problem}" for number, problem in enumerate(self.problems, 1)]
+        pages = sorted({f"docs/reference/errors/{problem.code}.md" for problem in self.problems})
+        return "\n".join([head, *lines, f"  Docs: {', '.join(pages)}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error as plain data, for a machine or a log."""
+        return {
+            "code": self.code,
+            "message": self.what,
+            "pipeline": self.pipeline,
+            "stages": list(self.stages),
+            "problems": [
+                {"code": p.code, "message": p.message, "fix": p.fix, "stages": list(p.stages)} for p in self.problems
+            ],
+        }
+
+
+class CycleDetectedError(PipelineValidationError):
+    """The only thing wrong with the pipeline is that stages wait for each other in a circle.
+
+    Args:
+        cycle_path: The stages of one cycle, the first repeated at the end.
+        stages: Every stage that is on a cycle.
+    """
+
+    code = "SF-BUILD-CYCLE"
+
+    def __init__(
+        self,
+        cycle_path: Sequence[str],
+        stages: Sequence[str] | None = None,
+        *,
+        problems: Sequence[BuildProblem] = (),
+        pipeline: str = "",
+    ) -> None:
+        self.cycle_path = tuple(cycle_path)
+        super().__init__(
+            f"Pipeline contains a cycle: {' -> '.join(self.cycle_path)}",
+            stages if stages is not None else self.cycle_path[:-1],
+            problems=problems,
+            pipeline=pipeline,
+        )
+
+
+def _stages_of(problems: Iterable[BuildProblem]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(stage for problem in problems for stage in problem.stages))
+
+
+# --- runs --------------------------------------------------------------------------------------------
+
+
+class RunError(StageflowError):
+    """A run did not end as its pipeline wanted."""
+
+    code = "SF-RUN"
+
+
+class StageError(RunError):
+    """Something went wrong in one stage.
+
+    Args:
+        stage: The stage's name.
+        original: The exception behind it.
+    """
+
+    code = "SF-RUN-STAGE-FAILED"
+    stage: str
+    original: BaseException
+
+    def __init__(self, stage: str, original: BaseException, *, where: str = "", fix: str = "") -> None:
+        self.stage = stage
+        self.original = original
+        super().__init__(
+            f"Stage {stage!r} failed: {_describe(original)}",
+            where=where or f"stage {stage!r}",
+            fix=fix,
+        )
+
+
+class StageExecutionError(StageError):
+    """A stage failed the run.
+
+    Args:
+        stage: The stage that failed.
+        original: The exception behind it.
+        recoverable: Whether another run of the same input may succeed.
+        results: The outputs of every stage that settled before the run ended, by stage.
+        run_id: The run, if it has an id.
+        attempts: How often the stage was attempted.
+    """
+
+    recoverable: bool
+    results: Mapping[str, Any]
+
+    def __init__(
+        self,
+        stage: str,
+        original: BaseException,
+        recoverable: bool = False,  # noqa: FBT001, FBT002 - the published signature is positional
+        results: Mapping[str, Any] | None = None,
+        *,
+        run_id: object = None,
+        attempts: int = 1,
+    ) -> None:
+        self.recoverable = recoverable
+        self.results = results if results is not None else {}
+        self.run_id = run_id
+        self.attempts = attempts
+        where = f"stage {stage!r}"
+        if run_id is not None:
+            where += f", run {run_id}"
+        if attempts > 1:
+            where += f", after {attempts} attempts"
+        fix = getattr(original, "fix", "") or "Look at the original error; what had settled is in the error's results"
+        super().__init__(stage, original, where=where, fix=fix)
+
+
+class StageTimeoutError(RunError, TimeoutError):
+    """A stage was over its time limit and was cancelled.
+
+    Args:
+        stage: The stage's name.
+        timeout: Its limit, in seconds.
+    """
+
+    code = "SF-RUN-STAGE-TIMEOUT"
+
+    def __init__(self, stage: str, timeout: float) -> None:
+        self.stage = stage
+        self.timeout = timeout
+        super().__init__(
+            f"Stage timed out after {timeout * 1000:.0f}ms",
+            where=f"stage {stage!r}",
+            fix="Raise the stage's timeout=, or make the stage quicker",
+        )
+
+
+class StageContractError(RunError, TypeError):
+    """A stage returned, or would receive, something that its contract rules out.
+
+    Args:
+        stage: The stage's name.
+        what: What is wrong.
+        fix: What to do.
+    """
+
+    code = "SF-RUN-STAGE-CONTRACT"
+
+    def __init__(self, stage: str, what: str, *, fix: str) -> None:
+        self.stage = stage
+        super().__init__(what, where=f"stage {stage!r}", fix=fix)
+
+
+class UndeclaredDependencyError(RunError):
+    """A stage reads the output of a stage that it does not depend on.
+
+    Args:
+        stage_name: The stage that is read.
+        declared_deps: What the reading stage declares.
+        accessing_stage: The reading stage.
+    """
+
+    code = "SF-RUN-UNDECLARED-DEPENDENCY"
+
+    def __init__(
+        self, stage_name: str, declared_deps: Iterable[str] = (), accessing_stage: str | None = None
+    ) -> None:
+        self.stage_name = stage_name
+        self.declared_deps = tuple(sorted(declared_deps))
+        self.accessing_stage = accessing_stage
+        hint = close_matches(stage_name, self.declared_deps)
+        declares = ", ".join(map(repr, self.declared_deps)) or "nothing"
+        super().__init__(
+            f"{stage_name!r} is not a declared dependency (declared: {declares})",
+            where=f"stage {accessing_stage!r}" if accessing_stage else "",
+            fix=hint or f"Add {stage_name!r} to the stage's dependencies",
+        )
+
+
+class AmbiguousKeyError(RunError, LookupError):
+    """Two dependencies hold the key that a stage asked for without saying from whom.
+
+    Args:
+        key: The key.
+        stages: The dependencies that hold it.
+        accessing_stage: The stage that asks.
+    """
+
+    code = "SF-RUN-AMBIGUOUS-KEY"
+
+    def __init__(self, key: str, stages: Sequence[str], accessing_stage: str | None = None) -> None:
+        self.key = key
+        self.stages = tuple(stages)
+        self.accessing_stage = accessing_stage
+        super().__init__(
+            f"{key!r} is in the outputs of {' and '.join(map(repr, self.stages))}",
+            where=f"stage {accessing_stage!r}" if accessing_stage else "",
+            fix=f"Say which one: get_from({self.stages[0]!r}, {key!r})",
+        )
+
+
+class MissingInputError(RunError, KeyError):
+    """A stage requires an output or a key that is not there.
+
+    Args:
+        stage_name: The dependency that was asked.
+        key: The key that is missing, or None when the dependency has no output.
+        known: The keys that are there.
+        accessing_stage: The stage that asks.
+    """
+
+    code = "SF-RUN-MISSING-INPUT"
+
+    def __init__(
+        self, stage_name: str, key: str | None, known: Iterable[str] = (), accessing_stage: str | None = None
+    ) -> None:
+        self.stage_name = stage_name
+        self.key = key
+        self.known = tuple(known)
+        self.accessing_stage = accessing_stage
+        if key is None:
+            what = f"Stage {stage_name!r} has no output"
+            fix = "Read it with get_from(..., default=...) if the stage may be skipped"
+        else:
+            there = ", ".join(map(repr, self.known)) or "nothing"
+            what = f"The output of {stage_name!r} has no key {key!r} (it has {there})"
+            fix = close_matches(key, self.known) or "Read it with get_from(..., default=...) if it may be missing"
+        super().__init__(what, where=f"stage {accessing_stage!r}" if accessing_stage else "", fix=fix)
+
+
+class ReadOnlyDataError(RunError, TypeError):
+    """Somebody tried to change data that a stage has already handed over."""
+
+    code = "SF-RUN-READ-ONLY"
+
+    def __init__(self, operation: str) -> None:
+        self.operation = operation
+        super().__init__(
+            f"Stage outputs are read-only; {operation} would change one that other stages see",
+            fix="Work on a copy: thaw(value) gives plain dicts and lists",
+        )
+
+
+class PipelineCancelled(RunError):  # noqa: N818 - a cancellation is an outcome; the name is published
+    """The run was cancelled: by a stage, a token, a signal or its caller.
+
+    Args:
+        stage: The stage that cancelled the run, or ``"<external>"``.
+        reason: Why.
+        results: The outputs of every stage that settled before the run ended, by stage.
+        run_id: The run, if it has an id.
+    """
+
+    code = "SF-RUN-CANCELLED"
+
+    EXTERNAL: ClassVar[str] = "<external>"
+
+    def __init__(
+        self,
+        stage: str,
+        reason: str,
+        results: Mapping[str, Any] | None = None,
+        *,
+        run_id: object = None,
+        fix: str = "",
+    ) -> None:
+        self.stage = stage
+        self.reason = reason
+        self.results: Mapping[str, Any] = results if results is not None else {}
+        self.run_id = run_id
+        by = "from outside" if stage == self.EXTERNAL else f"by stage {stage!r}"
+        super().__init__(
+            f"Pipeline cancelled {by}: {reason or 'no reason given'}",
+            where=f"run {run_id}" if run_id is not None else "",
+            fix=fix or "Nothing is left running; what had settled is in the error's results",
+        )
+
+
+class RunTimeoutError(PipelineCancelled, TimeoutError):
+    """The run's deadline passed before the pipeline was done.
+
+    Args:
+        timeout: The limit, in seconds.
+        results: The outputs of every stage that settled in time.
+        run_id: The run, if it has an id.
+    """
+
+    code = "SF-RUN-TIMEOUT"
+
+    def __init__(self, timeout: float, results: Mapping[str, Any] | None = None, *, run_id: object = None) -> None:
+        self.timeout = timeout
+        super().__init__(
+            self.EXTERNAL,
+            f"the run's limit of {timeout:g} s has passed",
+            results,
+            run_id=run_id,
+            fix="Raise timeout=, or give the slow stages limits of their own",
+        )
+
+
+def _describe(error: BaseException) -> str:
+    """Name an exception and what it says, without repeating the codes of ours."""
+    if isinstance(error, StageflowError):
+        return error.what
+    text = str(error).strip()
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
