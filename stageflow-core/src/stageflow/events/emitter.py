@@ -1,0 +1,102 @@
+"""The emitter of one run: it numbers, stamps and hands out the run's events in order."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, final
+
+from stageflow.events.sink import NoOpEventSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from stageflow.protocols import EventSink
+
+__all__ = ["RunEmitter", "RunEvent"]
+
+_logger = logging.getLogger("stageflow.events")
+
+
+@final
+class RunEvent:
+    """One event of a run, as ``pipeline.stream()`` yields it.
+
+    Attributes:
+        type: The event type, such as ``stage.greet.completed``.
+        data: Its payload: the run's ids, ``sequence``, ``timestamp``, ``monotonic_ns`` and what the event is about.
+    """
+
+    __slots__ = ("data", "type")
+
+    type: str
+    data: Mapping[str, Any]
+
+    def __init__(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002 - the field's name
+        self.type = type
+        self.data = data
+
+    @property
+    def stage(self) -> str | None:
+        """The stage that the event is about, or None for events of the run."""
+        return self.data.get("stage")
+
+    @property
+    def sequence(self) -> int:
+        """The event's place in the run, from 1; 0 for events that the reader itself adds."""
+        return self.data.get("sequence", 0)
+
+    def __repr__(self) -> str:
+        return f"RunEvent({self.type!r}, sequence={self.sequence})"
+
+
+@final
+class RunEmitter:
+    """Numbers, stamps and delivers the events of one run.
+
+    Args:
+        sinks: Where the events go. ``NoOpEventSink`` counts as nobody.
+        base: Returns what every event says: the run's ids and how it was started. Only called if somebody listens.
+
+    Attributes:
+        listening: False when nobody listens; whoever would build an event asks this first.
+    """
+
+    __slots__ = ("_base", "_broken", "_sequence", "_sinks", "listening")
+
+    def __init__(self, sinks: Iterable[EventSink], base: Callable[[], Mapping[str, Any]]) -> None:
+        self._sinks = tuple(sink for sink in sinks if sink.__class__ is not NoOpEventSink)
+        self.listening = bool(self._sinks)
+        self._base = base() if self.listening else {}
+        self._sequence = 0
+        self._broken: set[int] = set()
+
+    def emit(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002 - the event's type
+        """Hand one event to every sink. Never raises; keys of *data* win over the run's."""
+        if not self.listening:
+            return
+        self._sequence += 1
+        event = {
+            **self._base,
+            "timestamp": datetime.now(UTC).isoformat(),
+            **data,
+            "sequence": self._sequence,
+            "monotonic_ns": monotonic_ns(),
+        }
+        for sink in self._sinks:
+            try:
+                sink.try_emit(type=type, data=event)
+            except Exception:
+                self._report(sink, type)
+
+    def _report(self, sink: EventSink, type: str) -> None:  # noqa: A002 - the event's type
+        """Say once per run that a sink raises; it goes on getting events, as it may recover."""
+        if id(sink) not in self._broken:
+            self._broken.add(id(sink))
+            _logger.warning(
+                "The event sink %r raised on %r; the run goes on. Further errors of it in this run are not logged.",
+                sink,
+                type,
+                exc_info=True,
+            )

@@ -1,0 +1,86 @@
+"""Where events go: the built-in sinks, and the one that is current."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from stageflow.protocols import EventSink
+
+__all__ = ["LoggingEventSink", "NoOpEventSink", "clear_event_sink", "get_event_sink", "set_event_sink"]
+
+_logger = logging.getLogger("stageflow.events")
+
+
+@final
+class NoOpEventSink:
+    """A sink for nobody: a run that has it builds no events at all."""
+
+    __slots__ = ()
+
+    async def emit(self, *, type: str, data: dict[str, Any] | None = None) -> None:  # noqa: A002 - published keyword
+        """Drop the event."""
+
+    def try_emit(self, *, type: str, data: dict[str, Any] | None = None) -> None:  # noqa: A002 - published keyword
+        """Drop the event."""
+
+
+@final
+class LoggingEventSink:
+    """Writes every event to the logger ``stageflow.events``.
+
+    Args:
+        level: The logging level of the records.
+
+    ```python
+    from stageflow.events import LoggingEventSink
+
+    LoggingEventSink(level=10).try_emit(type="pipeline.started", data={"pipeline": "greeting"})
+    ```
+    """
+
+    __slots__ = ("level",)
+
+    def __init__(self, *, level: int = logging.INFO) -> None:
+        self.level = level
+
+    async def emit(self, *, type: str, data: dict[str, Any] | None = None) -> None:  # noqa: A002 - published keyword
+        """Log the event."""
+        self.try_emit(type=type, data=data)
+
+    def try_emit(self, *, type: str, data: dict[str, Any] | None = None) -> None:  # noqa: A002 - published keyword
+        """Log the event."""
+        if _logger.isEnabledFor(self.level):
+            # Event keys such as "name" are also attributes of log records, so the data travels as one value.
+            _logger.log(self.level, "Event: %s", type, extra={"event_type": type, "event_data": data})
+
+
+_NO_SINK = NoOpEventSink()
+_current: ContextVar[EventSink | None] = ContextVar("stageflow_event_sink", default=None)
+
+
+def get_event_sink() -> EventSink:
+    """Return the sink of runs that are given none; a ``NoOpEventSink`` unless one was set.
+
+    ```python
+    from stageflow.events import LoggingEventSink, clear_event_sink, get_event_sink, set_event_sink
+
+    set_event_sink(LoggingEventSink())
+    print(type(get_event_sink()).__name__)
+    #> LoggingEventSink
+    clear_event_sink()
+    ```
+    """
+    return _current.get() or _NO_SINK
+
+
+def set_event_sink(sink: EventSink) -> None:
+    """Make *sink* the one of runs that are given none, in this context and those copied from it."""
+    _current.set(sink)
+
+
+def clear_event_sink() -> None:
+    """Go back to nobody listening."""
+    _current.set(None)

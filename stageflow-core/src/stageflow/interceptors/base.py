@@ -1,0 +1,218 @@
+"""What an interceptor is, and what its hooks are given."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from datetime import UTC, datetime
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+    from uuid import UUID
+
+    from stageflow.context.snapshot import ContextSnapshot
+    from stageflow.stages.context import StageContext
+    from stageflow.stages.output import StageOutput
+    from stageflow.stages.result import StageResult
+    from stageflow.stages.retry import RetryPolicy
+    from stageflow.stages.spec import StageSpec
+
+__all__ = ["BaseInterceptor", "ErrorAction", "InterceptorContext", "InterceptorResult", "Invocation"]
+
+
+class ErrorAction(Enum):
+    """What ``on_error`` wants to happen."""
+
+    RETRY = auto()
+    FALLBACK = auto()
+    FAIL = auto()
+
+
+@final
+class InterceptorResult:
+    """What ``before`` returns to keep the stage from running.
+
+    Args:
+        stage_ran: False ends the chain here; True is the same as returning None.
+        result: The stage's output in its place: a ``StageOutput``, or data for an OK one.
+        error: Why the stage may not run; the stage fails with it.
+    """
+
+    __slots__ = ("error", "result", "stage_ran")
+
+    def __init__(
+        self,
+        *,
+        stage_ran: bool = True,
+        result: StageOutput | Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> None:
+        self.stage_ran = stage_ran
+        self.result = result
+        self.error = error
+
+
+@final
+class Invocation:
+    """One passage of one attempt through the chain: what its interceptors share."""
+
+    __slots__ = ("_data", "observations", "stage", "started_at")
+
+    def __init__(self, stage: StageContext) -> None:
+        self.stage = stage
+        self.started_at = datetime.now(UTC)
+        self._data: MutableMapping[str, Any] | None = None
+        self.observations: dict[str, dict[str, Any]] = {}
+
+    @property
+    def data(self) -> MutableMapping[str, Any]:
+        """The run's data, below what interceptors wrote during this passage."""
+        if self._data is None:
+            self._data = ChainMap({}, self.stage.scope.data)
+        return self._data
+
+
+@final
+class InterceptorContext:
+    """What an interceptor's hooks are given: the run, the attempt, and a place of their own.
+
+    Attributes:
+        name: The interceptor.
+        stage: The context of the stage's attempt.
+    """
+
+    __slots__ = ("_invocation", "name", "stage")
+
+    def __init__(self, invocation: Invocation, interceptor_name: str) -> None:
+        self._invocation = invocation
+        self.name = interceptor_name
+        self.stage = invocation.stage
+
+    @property
+    def data(self) -> MutableMapping[str, Any]:
+        """What the caller handed to interceptors. Writes stay within this attempt of this stage."""
+        return self._invocation.data
+
+    @property
+    def snapshot(self) -> ContextSnapshot:
+        """What the run was started with."""
+        return self.stage.snapshot
+
+    @property
+    def pipeline_run_id(self) -> UUID | None:
+        """The run."""
+        return self.stage.pipeline_run_id
+
+    @property
+    def request_id(self) -> UUID | None:
+        """The request that the run answers."""
+        return self.stage.request_id
+
+    @property
+    def session_id(self) -> UUID | None:
+        """The session."""
+        return self.stage.snapshot.session_id
+
+    @property
+    def user_id(self) -> UUID | None:
+        """The user."""
+        return self.stage.snapshot.user_id
+
+    @property
+    def org_id(self) -> UUID | None:
+        """The tenant."""
+        return self.stage.snapshot.org_id
+
+    @property
+    def interaction_id(self) -> UUID | None:
+        """The interaction within the session."""
+        return self.stage.snapshot.interaction_id
+
+    @property
+    def topology(self) -> str | None:
+        """The kind of pipeline."""
+        return self.stage.snapshot.topology
+
+    @property
+    def execution_mode(self) -> str | None:
+        """The mode that the run was started in."""
+        return self.stage.execution_mode
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt of the stage this is, from 1."""
+        return self.stage.attempt
+
+    def add_observation(self, key: str, value: Any) -> None:
+        """Note something about this attempt, under the interceptor's own name."""
+        self._invocation.observations.setdefault(self.name, {})[key] = value
+
+    def get_observation(self, key: str, default: Any = None) -> Any:
+        """Return what this interceptor noted under *key*."""
+        return self._invocation.observations.get(self.name, {}).get(key, default)
+
+    def try_emit_event(self, type: str, data: Mapping[str, Any] | None = None) -> None:  # noqa: A002 - published
+        """Emit an event of the run. Never raises."""
+        self.stage.try_emit_event(type, data)
+
+
+class BaseInterceptor:
+    """Wraps every attempt of every stage; subclasses override the hooks that they need.
+
+    Hooks that are not overridden cost nothing. ``before`` runs in ascending order of ``priority``; ``after`` and
+    ``on_error`` run in descending order and only for interceptors whose ``before`` has been entered.
+
+    Attributes:
+        name: What the interceptor is called in errors and logs.
+        priority: Lower is further out.
+        fail_closed: Whether an exception in a hook fails the stage. Set it to False only for interceptors that
+            merely watch: theirs are logged, and the stage goes on.
+
+    ```python
+    from stageflow import BaseInterceptor, InterceptorResult
+
+
+    class OfficeHours(BaseInterceptor):
+        name = "office_hours"
+        priority = 2
+
+        async def before(self, stage_name, ctx):
+            if ctx.data.get("closed"):
+                return InterceptorResult(stage_ran=False, error="The office is closed")
+            return None
+    ```
+    """
+
+    name: str = "base_interceptor"
+    priority: int = 100
+    fail_closed: ClassVar[bool] = True
+
+    async def before(self, stage_name: str, ctx: InterceptorContext) -> InterceptorResult | None:
+        """Run before the stage; a result with ``stage_ran=False`` takes its place."""
+
+    async def after(self, stage_name: str, result: StageResult, ctx: InterceptorContext) -> None:
+        """Run when the attempt has ended, well or badly."""
+
+    async def on_error(self, stage_name: str, error: Exception, ctx: InterceptorContext) -> ErrorAction:
+        """Say what to do about an exception of the stage; the first answer that is not FAIL counts."""
+        return ErrorAction.FAIL
+
+    async def fallback(
+        self, stage_name: str, error: Exception, ctx: InterceptorContext
+    ) -> StageOutput | Mapping[str, Any] | None:
+        """Return what to use in the stage's place after ``ErrorAction.FALLBACK``; None fails the stage."""
+
+    async def around(
+        self, stage_name: str, call: Callable[[], Awaitable[StageOutput]], ctx: InterceptorContext
+    ) -> StageOutput:
+        """Run in place of the rest of the chain, which is ``await call()``."""
+        return await call()
+
+    def timeout(self, stage: StageSpec) -> float | None:
+        """Declare, at build, the limit of one attempt of *stage* in seconds. The executor enforces it."""
+        return None
+
+    def retry(self, stage: StageSpec) -> RetryPolicy | None:
+        """Declare, at build, how *stage* is attempted again. The executor does it."""
+        return None

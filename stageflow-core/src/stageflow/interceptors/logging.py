@@ -1,0 +1,48 @@
+"""A log line when a stage starts and one when it has ended."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, final
+
+from stageflow.interceptors.base import BaseInterceptor
+
+if TYPE_CHECKING:
+    from stageflow.interceptors.base import InterceptorContext, InterceptorResult
+    from stageflow.stages.result import StageResult
+
+__all__ = ["LoggingInterceptor"]
+
+_logger = logging.getLogger("stage_interceptor")
+# A failed stage is raised to whoever runs the pipeline; where nobody set up logging it need not be printed as well.
+_logger.addHandler(logging.NullHandler())
+
+
+@final
+class LoggingInterceptor(BaseInterceptor):
+    """Writes to the logger ``stage_interceptor``, at INFO, and at WARNING when a stage failed."""
+
+    name = "logging"
+    priority = 50
+    fail_closed = False
+
+    async def before(self, stage_name: str, ctx: InterceptorContext) -> InterceptorResult | None:
+        """Log that the stage starts."""
+        if _logger.isEnabledFor(logging.INFO):
+            _logger.info(
+                "Stage starting: %s", stage_name, extra={"stage": stage_name, "run_id": str(ctx.pipeline_run_id)}
+            )
+        return None
+
+    async def after(self, stage_name: str, result: StageResult, ctx: InterceptorContext) -> None:
+        """Log how the stage ended."""
+        level = logging.WARNING if result.status == "failed" else logging.INFO
+        if _logger.isEnabledFor(level):
+            extra = {
+                "stage": stage_name,
+                "run_id": str(ctx.pipeline_run_id),
+                "status": result.status,
+                "duration_ms": result.duration_ms,
+            }
+            tail = f": {result.error}" if result.error else ""
+            _logger.log(level, "Stage completed: %s - %s%s", stage_name, result.status, tail, extra=extra)

@@ -1,0 +1,5 @@
+"""Describes pipelines."""
+
+from stageflow.pipeline.builder import Pipeline
+
+__all__ = ["Pipeline"]

@@ -1,0 +1,258 @@
+"""``Pipeline``: describes a DAG of stages, step by step, without ever changing."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, final
+
+from stageflow.errors import ConfigurationError
+from stageflow.runtime.failure import FailureMode
+from stageflow.runtime.graph import StageGraph
+from stageflow.stages.spec import StageSpec
+from stageflow.stages.stage import StageKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from stageflow.context.snapshot import ContextSnapshot
+    from stageflow.interceptors.base import BaseInterceptor
+    from stageflow.protocols import EventSink, Executor, StageResolver
+    from stageflow.runtime.cancellation import CancellationToken
+    from stageflow.runtime.results import PipelineResults
+    from stageflow.runtime.stream import RunStream
+    from stageflow.stages.context import PipelineContext, StageContext
+    from stageflow.stages.inputs import StageInputs
+    from stageflow.stages.retry import RetryPolicy
+    from stageflow.stages.typed import StageDef
+
+__all__ = ["Pipeline"]
+
+
+@final
+class Pipeline:
+    """A DAG of stages. Every method returns a new pipeline and leaves this one as it is.
+
+    Args:
+        name: What the pipeline is called in events and errors.
+        stages: Stages to begin with, by name.
+
+    ```python
+    import asyncio
+
+    from stageflow import Pipeline, StageKind, StageOutput
+
+
+    async def greet(ctx):
+        return StageOutput.ok(text=f"Hello, {ctx.input_text}")
+
+
+    async def shout(ctx):
+        return StageOutput.ok(text=ctx.inputs.require_from("greet", "text").upper())
+
+
+    pipeline = (
+        Pipeline("greeting")
+        .with_stage("greet", greet, StageKind.TRANSFORM)
+        .with_stage("shout", shout, StageKind.TRANSFORM, dependencies=["greet"])
+    )
+    results = asyncio.run(pipeline.run(input_text="Ada"))
+    print(results["shout"].data["text"])
+    #> HELLO, ADA
+    ```
+    """
+
+    __slots__ = ("_count", "_graph", "_specs", "name")
+
+    def __init__(self, name: str = "pipeline", stages: Mapping[str, StageSpec] | None = None) -> None:
+        self.name = name
+        # Pipelines that grew out of each other share one list, of which each sees the beginning. So a pipeline of n
+        # stages is built in O(n); only who branches off an older one pays for a copy.
+        self._specs: list[StageSpec] = list(stages.values()) if stages else []
+        self._count = len(self._specs)
+        self._graph: StageGraph | None = None
+
+    @classmethod
+    def from_stages(cls, *stages: StageDef[Any] | StageSpec, name: str = "pipeline") -> Pipeline:
+        """Make a pipeline of stages that know their own dependencies, such as those made with ``@stage``.
+
+        Raises:
+            ConfigurationError: One of them does not say what it depends on.
+        """
+        pipeline = cls(name)
+        for one in stages:
+            pipeline = pipeline._grown(_spec_of(one))
+        return pipeline
+
+    @property
+    def stages(self) -> Mapping[str, StageSpec]:
+        """The stages by name. Of two with the same name, which no build accepts, the later."""
+        return MappingProxyType({spec.name: spec for spec in self.specs})
+
+    @property
+    def specs(self) -> tuple[StageSpec, ...]:
+        """The stages in the order of their declaration."""
+        return tuple(self._specs[: self._count])
+
+    def with_stage(
+        self,
+        name: str,
+        runner: Any,
+        kind: StageKind,
+        dependencies: Iterable[str] | None = None,
+        conditional: bool = False,  # noqa: FBT001, FBT002 - the published signature is positional
+        config: Mapping[str, Any] | None = None,
+        *,
+        when: Callable[[StageInputs], bool] | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        executor: Executor | str | None = None,
+    ) -> Pipeline:
+        """Return a pipeline with one more stage; whatever is wrong with it is reported by ``build``.
+
+        Args:
+            name: The stage's name.
+            runner: A class with ``execute`` (one instance is made per attempt), an instance of one, an async
+                callable, a stage made with ``@stage``, or the name of a contributed stage (``"owner.name"``).
+            kind: What the stage is for.
+            dependencies: The stages it waits for and may read.
+            conditional: Skip the stage when one of its dependencies was skipped.
+            config: Keyword arguments for the runner's constructor.
+            when: Run the stage only if this says so of its inputs; otherwise its branch is skipped.
+            timeout: The limit of one attempt, in seconds.
+            retry: How the stage is attempted again.
+            executor: Where its body runs.
+        """
+        return self._grown(
+            StageSpec(
+                name,
+                runner,
+                kind,
+                dependencies or (),
+                conditional,
+                config,
+                when=when,
+                timeout=timeout,
+                retry=retry,
+                executor=executor,
+            )
+        )
+
+    def compose(self, other: Pipeline) -> Pipeline:
+        """Return a pipeline with the stages of both and the name of this one. Equal stages are taken once."""
+        known = {spec.name: spec for spec in self.specs}
+        pipeline = self
+        for spec in other.specs:
+            if known.get(spec.name) != spec:
+                pipeline = pipeline._grown(spec)
+        return pipeline
+
+    def build(
+        self,
+        *,
+        interceptors: Sequence[BaseInterceptor] | None = None,
+        failure_mode: FailureMode = FailureMode.FAIL_FAST,
+        cleanup_timeout: float = 10.0,
+        resolver: StageResolver | None = None,
+    ) -> StageGraph:
+        """Check everything and compile; see ``StageGraph`` for the arguments.
+
+        Raises:
+            PipelineValidationError: Something is wrong with the pipeline; ``problems`` lists everything.
+        """
+        return StageGraph(
+            self.specs,
+            interceptors,
+            name=self.name,
+            failure_mode=failure_mode,
+            cleanup_timeout=cleanup_timeout,
+            resolver=resolver,
+        )
+
+    async def run(
+        self,
+        context: PipelineContext | ContextSnapshot | StageContext | None = None,
+        *,
+        input_text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        ports: Any = None,
+        sink: EventSink | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - it becomes the run's deadline
+        cancel_token: CancellationToken | None = None,
+        raise_errors: bool = True,
+    ) -> PipelineResults:
+        """Build with the defaults, once, and run; see ``StageGraph.run`` for the arguments."""
+        return await self._built().run(
+            context,
+            input_text=input_text,
+            metadata=metadata,
+            data=data,
+            ports=ports,
+            sink=sink,
+            timeout=timeout,
+            cancel_token=cancel_token,
+            raise_errors=raise_errors,
+        )
+
+    def stream(
+        self,
+        context: PipelineContext | ContextSnapshot | StageContext | None = None,
+        *,
+        input_text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        ports: Any = None,
+        sink: EventSink | None = None,
+        timeout: float | None = None,
+        cancel_token: CancellationToken | None = None,
+        raise_errors: bool = True,
+        buffer: int = 1024,
+    ) -> RunStream:
+        """Build with the defaults, once, and stream the run's events; see ``StageGraph.stream``."""
+        return self._built().stream(
+            context,
+            input_text=input_text,
+            metadata=metadata,
+            data=data,
+            ports=ports,
+            sink=sink,
+            timeout=timeout,
+            cancel_token=cancel_token,
+            raise_errors=raise_errors,
+            buffer=buffer,
+        )
+
+    def _built(self) -> StageGraph:
+        if self._graph is None:
+            self._graph = self.build()
+        return self._graph
+
+    def _grown(self, spec: StageSpec) -> Pipeline:
+        grown = Pipeline(self.name)
+        specs, count = self._specs, self._count
+        specs_end = len(specs)
+        if specs_end == count:
+            specs.append(spec)
+        if specs_end != count or specs[count] is not spec:  # an older pipeline, or another thread was quicker
+            specs = [*specs[:count], spec]
+        grown._specs = specs
+        grown._count = count + 1
+        return grown
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self.name!r}: {self._count} stages>"
+
+
+def _spec_of(one: Any) -> StageSpec:
+    if isinstance(one, StageSpec):
+        return one
+    make = getattr(one, "spec", None)
+    spec = make() if callable(make) else None
+    if not isinstance(spec, StageSpec):
+        msg = f"{one!r} does not say what it depends on"
+        fix = "Make it with @stage, or add it by with_stage(name, runner, kind, dependencies=[...])"
+        raise ConfigurationError(msg, fix=fix)
+    return spec

@@ -1,0 +1,1 @@
+"""Runs a compiled graph: nothing here knows how it was described."""

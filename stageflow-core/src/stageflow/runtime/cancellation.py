@@ -1,0 +1,119 @@
+"""Asking a run to stop, and cleaning up when it has."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["CancellationToken", "CleanupRegistry"]
+
+
+@final
+class CancellationToken:
+    """Cancels every run that it was given to, from any thread.
+
+    ```python
+    import asyncio
+
+    from stageflow import Pipeline, PipelineCancelled, StageKind
+    from stageflow.runtime.cancellation import CancellationToken
+
+    token = CancellationToken()
+
+
+    async def impatient(ctx):
+        token.cancel("changed my mind")
+        await asyncio.sleep(60)
+
+
+    try:
+        pipeline = Pipeline().with_stage("impatient", impatient, StageKind.WORK)
+        asyncio.run(pipeline.run(cancel_token=token))
+    except PipelineCancelled as cancelled:
+        print(cancelled.reason)
+        #> changed my mind
+    ```
+    """
+
+    __slots__ = ("_callbacks", "_reason")
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+        self._callbacks: list[Callable[[str], None]] = []
+
+    def cancel(self, reason: str = "Cancellation requested") -> None:
+        """Cancel. The first reason stays."""
+        if self._reason is None:
+            self._reason = reason
+            for callback in tuple(self._callbacks):
+                callback(reason)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether ``cancel`` was called."""
+        return self._reason is not None
+
+    @property
+    def reason(self) -> str | None:
+        """Why, or None while nobody cancelled."""
+        return self._reason
+
+    def on_cancel(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call *callback* with the reason on ``cancel``, at once if that was; what is returned undoes that."""
+        self._callbacks.append(callback)
+        if self._reason is not None:
+            callback(self._reason)
+        return lambda: self._callbacks.remove(callback)
+
+
+@final
+class CleanupRegistry:
+    """Callbacks to run when something ends: the last registered first, each with a share of a time limit."""
+
+    __slots__ = ("_callbacks",)
+
+    def __init__(self) -> None:
+        self._callbacks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+
+    def register(self, callback: Callable[[], Awaitable[None]], *, name: str | None = None) -> None:
+        """Add a callback; *name* is for reports."""
+        self._callbacks.append((name or getattr(callback, "__name__", repr(callback)), callback))
+
+    def unregister(self, callback: Callable[[], Awaitable[None]]) -> bool:
+        """Remove a callback, and say whether it was there."""
+        for index, (_, known) in enumerate(self._callbacks):
+            if known is callback:
+                del self._callbacks[index]
+                return True
+        return False
+
+    @property
+    def pending_count(self) -> int:
+        """How many callbacks wait."""
+        return len(self._callbacks)
+
+    async def run_all(self, *, timeout: float = 10.0) -> tuple[list[str], list[tuple[str, Exception]]]:  # noqa: ASYNC109 - a share of it goes to each callback
+        """Run every callback, also when others fail.
+
+        Args:
+            timeout: The limit for all of them, in seconds; each gets an equal share.
+
+        Returns:
+            The names of those that ran through, and the others with their errors.
+        """
+        done: list[str] = []
+        failed: list[tuple[str, Exception]] = []
+        share = max(timeout / max(len(self._callbacks), 1), 0.01)
+        while self._callbacks:
+            name, callback = self._callbacks.pop()
+            try:
+                async with asyncio.timeout(share):
+                    await callback()
+            except Exception as exc:  # noqa: BLE001 - one failing callback must not keep the others from running
+                failed.append((name, exc))
+            else:
+                done.append(name)
+        return done, failed

@@ -1,0 +1,230 @@
+"""The scheduler: drives the ready stages of one run on as few Tasks as will do.
+
+```
+            ready ──────────────► lane ──(the stage suspends)──► event loop
+              ▲                    │ ▲                              │
+              │                    │ └────────(it resumes)──────────┘
+       dependants that            ends
+       have become ready           │
+              └──────── Run.leave ◄┘
+```
+
+A *lane* is a Task that takes stages off the ready queue and steps each one's coroutine by hand. While stages do not
+suspend, one lane does them all. When one suspends, its lane stays with it until it ends, and before giving way to
+the event loop it starts other lanes for what is still ready: at most two, which double again if their stages suspend
+too. So the Task that begins a stage is the Task that ends it: ``asyncio.current_task()``, ``asyncio.timeout`` and
+``Task.cancel`` mean what they always mean.
+
+Invariants:
+
+1. A stage runs in its own copy of the run's context variables, on every step.
+2. A lane that asked its stage to stop, or was asked itself, takes no further stage: the request could still be pending.
+3. ``idle`` becomes true only when no lane is left and no stage waits for another attempt.
+4. After ``stop``, no stage starts, and every suspended one has been asked to stop exactly once.
+5. Inline stages never keep the event loop for more than ``TURN_NS`` plus one stage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from enum import Enum, auto
+from time import monotonic_ns
+from types import coroutine
+from typing import TYPE_CHECKING, Any, Final, final
+
+from stageflow.runtime.deadlines import Deadlines
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from contextvars import Context
+
+    from stageflow.runtime.run import Attempt, Run
+
+__all__ = ["Interruption", "Scheduler"]
+
+
+class Interruption(Enum):
+    """Why a stage was asked to stop."""
+
+    STOPPED = auto()
+    TIMED_OUT = auto()
+
+
+TURN_NS: Final = 1_000_000
+_LANES_PER_SUSPENSION: Final = 2
+
+
+@final
+class Scheduler:
+    """Drives one run; see the module for how.
+
+    Args:
+        run: Says what an attempt is and what its end means.
+        context: The context variables that every stage gets a copy of.
+    """
+
+    __slots__ = (
+        "_backoffs",
+        "_context",
+        "_deadlines",
+        "_lanes",
+        "_loop",
+        "_run",
+        "_starting",
+        "_suspended",
+        "_waiter",
+        "failure",
+        "ready",
+        "stopping",
+    )
+
+    def __init__(self, run: Run, context: Context) -> None:
+        self._run = run
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._lanes: set[asyncio.Task[None]] = set()
+        self._starting = 0  # lanes that have been created and not begun
+        self._suspended: dict[Attempt, None] = {}  # in the order of suspension
+        self._backoffs: dict[int, tuple[asyncio.TimerHandle, Attempt]] = {}
+        self._deadlines: Deadlines[Attempt] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.ready: deque[int] = deque()
+        self.stopping = False
+        self.failure: BaseException | None = None
+        """An error of the machinery itself; no stage's."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return not self._lanes and not self._backoffs
+
+    async def wait(self) -> None:
+        """Wait until idle. May be cancelled, and called again after that."""
+        while not self.idle:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+
+    def open_lane(self) -> None:
+        """Start a lane."""
+        self._starting += 1
+        # Created inside the run's context, so that what a lane does between stages sees nothing of theirs either.
+        task = self._context.run(self._loop.create_task, self._lane())
+        self._lanes.add(task)
+        task.add_done_callback(self._lane_ended)
+
+    def stop(self) -> None:
+        """Start nothing more, and ask everything that is suspended to stop."""
+        if self.stopping:
+            return
+        self.stopping = True
+        self.ready.clear()
+        backoffs, self._backoffs = self._backoffs, {}
+        for timer, attempt in backoffs.values():
+            timer.cancel()
+            self._run.abandon(attempt)
+        if self._deadlines is not None:
+            self._deadlines.close()
+        for attempt in tuple(self._suspended):
+            self._interrupt(attempt, Interruption.STOPPED)
+        self._wake()
+
+    def again(self, attempt: Attempt, delay: float) -> None:
+        """Make the stage of *attempt* ready again after *delay* seconds."""
+        number = attempt.stage.number
+        self._backoffs[number] = self._loop.call_later(delay, self._backed_off, number), attempt
+
+    def _backed_off(self, number: int) -> None:
+        del self._backoffs[number]
+        self.ready.append(number)
+        self.open_lane()
+
+    def _lane_ended(self, task: asyncio.Task[None]) -> None:
+        self._lanes.discard(task)
+        if task.cancelled():
+            # Cancelled from outside, or ended with a request pending. One that never began is still counted.
+            self._starting = min(self._starting, len(self._lanes))
+        elif (error := task.exception()) is not None and self.failure is None:
+            self.failure = error
+            self.stop()
+        if self.ready and not self._lanes:
+            self.open_lane()
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done() and self.idle:
+            waiter.set_result(None)
+
+    def _interrupt(self, attempt: Attempt, why: Interruption) -> None:
+        """Ask a stage to stop, once."""
+        if attempt.interrupted is None and attempt.task is not None:
+            attempt.interrupted = why
+            attempt.task.cancel()
+
+    def _suspend(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+        """A stage is about to suspend for the first time: its lane stays with it, others take over the rest."""
+        attempt.task = task
+        self._suspended[attempt] = None
+        if self.stopping:  # the stage itself stopped the run while it ran inline
+            self._interrupt(attempt, Interruption.STOPPED)
+            return
+        if attempt.timeout is not None:
+            if self._deadlines is None:
+                self._deadlines = Deadlines(self._loop, self._time_out, self._suspended.__contains__)
+            spent = (monotonic_ns() - attempt.started_ns) / 1e9
+            self._deadlines.add(self._loop.time() + attempt.timeout - spent, attempt)
+        missing = len(self.ready) - self._starting
+        for _ in range(min(missing, _LANES_PER_SUSPENSION)):
+            self.open_lane()
+
+    def _time_out(self, attempt: Attempt) -> None:
+        self._interrupt(attempt, Interruption.TIMED_OUT)
+
+    async def _lane(self) -> None:
+        self._starting -= 1
+        task = asyncio.current_task()
+        if task is not None:
+            await self._drive(task)
+
+    @coroutine
+    def _drive(self, task: asyncio.Task[None]) -> Generator[Any, Any, None]:
+        """Run ready stages, one after another, until none is left or this lane may not be used again."""
+        run, ready, context = self._run, self.ready, self._context
+        turn_ns = monotonic_ns()
+        while ready:
+            attempt = run.enter(ready.popleft())
+            if attempt is None:
+                continue
+            own = context.copy()
+            value: object = None
+            error: BaseException | None = None
+            try:
+                step = own.run(attempt.start)
+                waiting = own.run(step.send, None)
+                self._suspend(attempt, task)
+                while True:
+                    try:
+                        sent = yield waiting
+                    except GeneratorExit:
+                        step.close()
+                        raise
+                    except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the stage's to handle
+                        waiting = own.run(step.throw, exc)
+                    else:
+                        waiting = own.run(step.send, sent)
+            except StopIteration as end:
+                value = end.value
+            except GeneratorExit:
+                raise
+            except BaseException as exc:  # noqa: BLE001 - the run decides what the end of a stage means
+                error = exc
+            if attempt.task is not None:
+                self._suspended.pop(attempt, None)
+            now_ns = monotonic_ns()
+            run.leave(attempt, value, error, now_ns)
+            if attempt.interrupted is not None or task.cancelling():
+                break  # invariant 2; the callback of this Task opens another lane if work is left
+            if now_ns - turn_ns > TURN_NS:
+                yield
+                turn_ns = monotonic_ns()

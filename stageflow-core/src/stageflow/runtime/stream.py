@@ -1,0 +1,143 @@
+"""``RunStream``: a run as a stream of its events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, final
+
+from stageflow.events.emitter import RunEvent
+from stageflow.events.vocabulary import STREAM_GAP
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from stageflow.protocols import EventSink
+    from stageflow.runtime.results import PipelineResults
+
+__all__ = ["RunStream"]
+
+
+@final
+class _Buffer:
+    """A sink that keeps the newest events for one reader, and counts those that it had to drop."""
+
+    __slots__ = ("_arrival", "_events", "_limit", "_lost")
+
+    def __init__(self, limit: int) -> None:
+        self._events: deque[RunEvent] = deque()
+        self._limit = limit
+        self._lost = 0
+        self._arrival = asyncio.Event()
+
+    async def emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002 - published keyword
+        self.try_emit(type=type, data=data)
+
+    def try_emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002 - published keyword
+        if len(self._events) >= self._limit:
+            self._events.popleft()
+            self._lost += 1
+        self._events.append(RunEvent(type, data or {}))
+        self._arrival.set()
+
+    def take(self) -> RunEvent | None:
+        if self._lost:
+            gap, self._lost = RunEvent(STREAM_GAP, {"lost": self._lost}), 0
+            return gap
+        return self._events.popleft() if self._events else None
+
+    def wake(self) -> None:
+        self._arrival.set()
+
+    async def wait(self) -> None:
+        self._arrival.clear()
+        await self._arrival.wait()
+
+
+@final
+class RunStream:
+    """Iterate over it once: the run starts then, and whoever stops early cancels it.
+
+    ```python
+    import asyncio
+
+    from stageflow import Pipeline, StageKind, StageOutput
+
+
+    async def greet(ctx):
+        return StageOutput.ok(text="hi")
+
+
+    async def main():
+        stream = Pipeline().with_stage("greet", greet, StageKind.TRANSFORM).stream()
+        async for event in stream:
+            print(event.type)
+        print(stream.results["greet"].data)
+
+
+    asyncio.run(main())
+    #> pipeline.started
+    #> stage.greet.started
+    #> stage.greet.completed
+    #> pipeline.completed
+    #> {'text': 'hi'}
+    ```
+    """
+
+    __slots__ = ("_buffer_size", "_raises", "_results", "_start", "_started")
+
+    def __init__(
+        self,
+        start: Callable[[EventSink], Awaitable[PipelineResults]],
+        *,
+        buffer: int,
+        raises: Callable[[PipelineResults], bool],
+    ) -> None:
+        if buffer < 1:
+            msg = f"The buffer must have room for at least one event, not {buffer}"
+            raise ValueError(msg)
+        self._start = start
+        self._buffer_size = buffer
+        self._raises = raises
+        self._results: PipelineResults | None = None
+        self._started = False
+
+    @property
+    def results(self) -> PipelineResults:
+        """What the run left behind, once its last event has been read.
+
+        Raises:
+            RuntimeError: The run has not ended yet.
+        """
+        if self._results is None:
+            msg = "The run has not ended yet: read the stream to its end first"
+            raise RuntimeError(msg)
+        return self._results
+
+    async def __aiter__(self) -> AsyncIterator[RunEvent]:
+        if self._started:
+            msg = "A stream is one run and can be read once; call stream() again for another run"
+            raise RuntimeError(msg)
+        self._started = True
+        buffer = _Buffer(self._buffer_size)
+        run = asyncio.ensure_future(self._start(buffer))
+        run.add_done_callback(lambda _: buffer.wake())
+        try:
+            while True:
+                event = buffer.take()
+                if event is not None:
+                    yield event
+                elif run.done():
+                    break
+                else:
+                    await buffer.wait()
+        finally:
+            # The reader left early, by break, by an error or by being cancelled: the run ends with it.
+            if not run.done():
+                run.cancel()
+            await asyncio.wait([run])
+            if not run.cancelled() and run.exception() is None:
+                self._results = run.result()
+        results = run.result()
+        if self._raises(results) and results.error is not None:
+            raise results.error

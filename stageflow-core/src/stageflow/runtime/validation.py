@@ -1,0 +1,211 @@
+"""Everything that can be known to be wrong with a pipeline before it runs, all at once, in linear time."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from stageflow.errors import BuildProblem, CycleDetectedError, PipelineValidationError, close_matches
+from stageflow.stages.stage import StageKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from stageflow.stages.spec import StageSpec
+
+__all__ = ["find_cycles", "find_problems", "validate"]
+
+
+def validate(specs: Sequence[StageSpec], *, pipeline: str, more: Iterable[BuildProblem] = ()) -> None:
+    """Raise if anything is wrong.
+
+    Args:
+        specs: The stages.
+        pipeline: The pipeline's name, for the message.
+        more: Problems that the caller has found already.
+
+    Raises:
+        CycleDetectedError: The only problem is one cycle.
+        PipelineValidationError: Anything else; ``problems`` lists it all.
+    """
+    problems = [*find_problems(specs), *more]
+    if not problems:
+        return
+    if len(problems) == 1 and problems[0].code == "SF-BUILD-CYCLE":
+        stages = problems[0].stages
+        raise CycleDetectedError((*stages, stages[0]), problems=problems, pipeline=pipeline)
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    raise PipelineValidationError(f"The pipeline does not build: {count}", problems=problems, pipeline=pipeline)
+
+
+def find_problems(specs: Sequence[StageSpec]) -> list[BuildProblem]:
+    """Return everything that is wrong with *specs*."""
+    if not specs:
+        fix = "Add one: pipeline = pipeline.with_stage('name', runner, StageKind.TRANSFORM)"
+        return [BuildProblem("SF-BUILD-EMPTY", "The pipeline has no stages", fix=fix)]
+    problems: list[BuildProblem] = []
+    by_name: dict[str, StageSpec] = {}
+    for spec in specs:
+        problems += _own_problems(spec)
+        if isinstance(spec.name, str) and by_name.setdefault(spec.name, spec) is not spec:  # pyright: ignore[reportUnnecessaryIsInstance]
+            message = f"Two stages are called {spec.name!r}"
+            fix = "Rename one of them"
+            problems.append(BuildProblem("SF-BUILD-DUPLICATE", message, fix=fix, stages=[spec.name]))
+    for spec in by_name.values():
+        problems += _dependency_problems(spec, by_name)
+    edges = {
+        name: [one for one in spec.dependencies if one in by_name and one != name] for name, spec in by_name.items()
+    }
+    for cycle in find_cycles(edges):
+        message = f"Stages wait for each other: {' -> '.join([*cycle, cycle[0]])}"
+        fix = f"Remove one of these dependencies, for example {cycle[1]!r} from {cycle[0]!r}"
+        problems.append(BuildProblem("SF-BUILD-CYCLE", message, fix=fix, stages=cycle))
+    return problems
+
+
+def _own_problems(spec: StageSpec) -> Iterator[BuildProblem]:
+    name: Any = spec.name
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        message = f"{name!r} is not a name for a stage"
+        yield BuildProblem("SF-BUILD-NAME", message, fix="Use a printable text that is not empty", stages=[str(name)])
+        name = str(name)
+    if not isinstance(spec.kind, StageKind):  # pyright: ignore[reportUnnecessaryIsInstance]
+        kinds = ", ".join(f"StageKind.{kind.name}" for kind in StageKind)
+        message = f"Stage {name!r} has the kind {spec.kind!r}"
+        yield BuildProblem("SF-BUILD-KIND", message, fix=f"Use one of {kinds}", stages=[name])
+    if spec.timeout is not None and not spec.timeout > 0:  # written so that NaN is refused too
+        message = f"Stage {name!r} has a time limit of {spec.timeout!r} seconds"
+        yield BuildProblem("SF-BUILD-TIMEOUT", message, fix="Use a positive number of seconds", stages=[name])
+    yield from _runner_problems(spec, name)
+
+
+def _runner_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
+    runner = spec.runner
+    if spec.config and not isinstance(runner, (type, str)):
+        message = f"Stage {name!r} has a config, but its runner is not a class that could take it"
+        fix = "Pass the class instead of an instance of it, or drop config="
+        yield BuildProblem("SF-BUILD-CONFIG", message, fix=fix, stages=[name])
+    if isinstance(runner, str):
+        return
+    problems = getattr(runner, "problems", None)
+    if callable(problems) and hasattr(runner, "uses"):  # a stage made with @stage checks its own signature
+        found: Any = problems()
+        yield from found
+        return
+    method = getattr(runner, "execute", None)
+    called = method if method is not None else runner
+    if isinstance(runner, type) and method is None:
+        message = f"The class {runner.__qualname__}, the runner of stage {name!r}, has no execute()"
+        yield BuildProblem("SF-BUILD-RUNNER", message, fix="Give it: async def execute(self, ctx)", stages=[name])
+    elif not callable(called):
+        message = f"The runner of stage {name!r} is {runner!r}, which nothing can call"
+        fix = "Use a class with execute, an instance of one, an async function, or a stage made with @stage"
+        yield BuildProblem("SF-BUILD-RUNNER", message, fix=fix, stages=[name])
+    elif inspect.isfunction(called) and not inspect.iscoroutinefunction(called) and _returns_plainly(called):
+        message = f"The runner of stage {name!r} is not async: {called.__qualname__}()"
+        fix = "Write 'async def', and await asyncio.to_thread(...) for blocking work"
+        yield BuildProblem("SF-BUILD-NOT-ASYNC", message, fix=fix, stages=[name])
+
+
+def _returns_plainly(function: Any) -> bool:
+    """Say whether a plain function returns a plain value, as far as its annotation tells; it may return an awaitable."""
+    annotation = str(function.__annotations__.get("return", ""))
+    return function.__name__ != "<lambda>" and not any(
+        word in annotation for word in ("Awaitable", "Coroutine", "Future", "Task", "Any")
+    )
+
+
+def _dependency_problems(spec: StageSpec, known: Mapping[str, StageSpec]) -> Iterator[BuildProblem]:
+    for dependency in dict.fromkeys(spec.dependencies):
+        if dependency == spec.name:
+            message = f"Stage {spec.name!r} depends on itself"
+            fix = f"Remove {spec.name!r} from its dependencies"
+            yield BuildProblem("SF-BUILD-SELF-DEPENDENCY", message, fix=fix, stages=[spec.name])
+        elif dependency not in known:
+            message = f"Stage {spec.name!r} depends on {dependency!r}, which is not in the pipeline"
+            hint = close_matches(str(dependency), known)
+            fix = hint or f"Add a stage {dependency!r}, or remove the dependency"
+            yield BuildProblem("SF-BUILD-UNKNOWN-DEPENDENCY", message, fix=fix, stages=[spec.name])
+
+
+def find_cycles(edges: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Return one cycle for every knot of stages that wait for each other, in the order of waiting.
+
+    Args:
+        edges: For every stage, the stages that it waits for.
+
+    The knots are the strongly connected components (Tarjan, 1972), found without recursion.
+
+    ```python
+    from stageflow.runtime.validation import find_cycles
+
+    print(find_cycles({"a": ["b"], "b": ["a"], "c": ["a"]}))
+    #> [['a', 'b']]
+    ```
+    """
+    # Kahn's algorithm first: on a sound graph it leaves nothing, and then there is nothing to look for.
+    waits = {name: len(dict.fromkeys(wanted)) for name, wanted in edges.items()}
+    waiters: dict[str, list[str]] = {name: [] for name in edges}
+    for name, wanted in edges.items():
+        for dependency in dict.fromkeys(wanted):
+            waiters[dependency].append(name)
+    free = [name for name, count in waits.items() if not count]
+    for name in free:  # grows while it is read
+        for waiter in waiters[name]:
+            waits[waiter] -= 1
+            if not waits[waiter]:
+                free.append(waiter)
+    stuck = {name: [one for one in edges[name] if waits[one]] for name in edges if waits[name]}
+    return [_walk_cycle(knot, stuck) for knot in _knots(stuck) if len(knot) > 1]
+
+
+def _walk_cycle(knot: list[str], edges: Mapping[str, Sequence[str]]) -> list[str]:
+    """Follow waits within a knot until a stage comes round again."""
+    inside = set(knot)
+    path: dict[str, None] = {}
+    name = knot[-1]  # the first that the search came to, so the first one declared
+    while name not in path:
+        path[name] = None
+        name = next(one for one in edges[name] if one in inside)
+    walked = list(path)
+    return walked[walked.index(name) :]
+
+
+def _knots(edges: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    """Yield the strongly connected components."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    on_stack: set[str] = set()
+    for root in edges:
+        if root in index:
+            continue
+        work: list[tuple[str, Iterator[str]]] = [(root, iter(edges[root]))]
+        index[root] = low[root] = len(index)
+        stack.append(root)
+        on_stack.add(root)
+        while work:
+            name, rest = work[-1]
+            for wanted in rest:
+                if wanted not in index:
+                    index[wanted] = low[wanted] = len(index)
+                    stack.append(wanted)
+                    on_stack.add(wanted)
+                    work.append((wanted, iter(edges[wanted])))
+                    break
+                if wanted in on_stack:
+                    low[name] = min(low[name], index[wanted])
+            else:
+                work.pop()
+                if work:
+                    parent = work[-1][0]
+                    low[parent] = min(low[parent], low[name])
+                if low[name] == index[name]:
+                    knot: list[str] = []
+                    while True:
+                        member = stack.pop()
+                        on_stack.discard(member)
+                        knot.append(member)
+                        if member == name:
+                            break
+                    yield knot

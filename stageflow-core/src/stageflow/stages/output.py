@@ -1,0 +1,218 @@
+"""``StageOutput``: how a stage ended, and what it hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, final
+
+from stageflow.stages.record import Record
+from stageflow.stages.stage import StageStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["NO_VALUE", "StageArtifact", "StageEvent", "StageOutput"]
+
+NO_VALUE: Final[Any] = type("NoValue", (), {"__repr__": lambda _: "NO_VALUE", "__reduce__": lambda _: "NO_VALUE"})()
+"""Stands for "this output was not made from one typed value"."""
+
+_OK, _SKIP, _CANCEL, _FAIL, _RETRY = (
+    StageStatus.OK,
+    StageStatus.SKIP,
+    StageStatus.CANCEL,
+    StageStatus.FAIL,
+    StageStatus.RETRY,
+)
+
+
+@final
+class StageArtifact(Record):
+    """Something a stage produced beside its data, such as a file or an image.
+
+    Args:
+        type: What it is.
+        payload: The thing, or where it is.
+        timestamp: When it was made; now, in UTC, by default.
+    """
+
+    __slots__ = ("type", "payload", "timestamp")  # noqa: RUF023 - the order of the constructor
+    type: str
+    payload: Any
+    timestamp: datetime
+
+    def __init__(self, type: str, payload: Any, timestamp: datetime | None = None) -> None:  # noqa: A002 - published
+        object.__setattr__(self, "type", type)
+        object.__setattr__(self, "payload", payload)
+        object.__setattr__(self, "timestamp", timestamp or datetime.now(UTC))
+
+
+@final
+class StageEvent(Record):
+    """An event that a stage hands over with its output; the run emits it when the stage ends.
+
+    Args:
+        type: The event type.
+        data: Its payload.
+        timestamp: When it happened; now, in UTC, by default.
+    """
+
+    __slots__ = ("type", "data", "timestamp")  # noqa: RUF023 - the order of the constructor
+    type: str
+    data: Mapping[str, Any]
+    timestamp: datetime
+
+    def __init__(self, type: str, data: Mapping[str, Any], timestamp: datetime | None = None) -> None:  # noqa: A002
+        object.__setattr__(self, "type", type)
+        object.__setattr__(self, "data", data)
+        object.__setattr__(self, "timestamp", timestamp or datetime.now(UTC))
+
+
+@final
+class StageOutput(Record):
+    """How a stage ended, and what it hands over. Immutable; use the factories.
+
+    Attributes:
+        status: OK, SKIP, CANCEL, FAIL or RETRY.
+        data: What dependants read. The run replaces it by a read-only copy when the stage ends.
+        artifacts: What the stage produced beside its data.
+        events: Events to emit when the stage ends.
+        error: Why it failed or wants another attempt.
+        duration_ms: How long the stage took, in milliseconds; the run fills it in.
+        version: A version of the output's schema or content, as the author likes.
+        value: The typed value that ``data`` was made from, for stages written as typed functions.
+
+    ```python
+    from stageflow import StageOutput
+
+    output = StageOutput.ok({"text": "hi"}, version="1", length=2)
+    print(output.status, output.data)
+    #> ok {'text': 'hi', 'length': 2}
+    ```
+    """
+
+    __slots__ = ("status", "data", "artifacts", "events", "error", "duration_ms", "version", "value")  # noqa: RUF023
+    status: StageStatus
+    data: Mapping[str, Any]
+    artifacts: Sequence[StageArtifact]
+    events: Sequence[StageEvent]
+    error: str | None
+    duration_ms: float | None
+    version: str | None
+    value: Any
+
+    def __init__(
+        self,
+        status: StageStatus,
+        data: Mapping[str, Any] | None = None,
+        artifacts: Sequence[StageArtifact] = (),
+        events: Sequence[StageEvent] = (),
+        error: str | None = None,
+        duration_ms: float | None = None,
+        version: str | None = None,
+        value: Any = NO_VALUE,
+    ) -> None:
+        if data is None:
+            data = {}
+        elif data.__class__ is not dict and not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            msg = f"StageOutput data must be a mapping of names to values, not {type(data).__name__}"
+            raise TypeError(msg)
+        _set_status(self, status)
+        _set_data(self, data)
+        _set_artifacts(self, artifacts)
+        _set_events(self, events)
+        _set_error(self, error)
+        _set_duration_ms(self, duration_ms)
+        _set_version(self, version)
+        _set_value(self, value)
+
+    @classmethod
+    def ok(cls, data: Mapping[str, Any] | None = None, *, version: str | None = None, **more: Any) -> StageOutput:
+        """The stage did its work; *data* and the keywords together are what it hands over."""
+        if data is None:
+            return cls(_OK, more, version=version)
+        return cls(_OK, {**data, **more} if more else data, version=version)
+
+    @classmethod
+    def skip(
+        cls, reason: str = "", data: Mapping[str, Any] | None = None, *, version: str | None = None
+    ) -> StageOutput:
+        """The stage had nothing to do. Dependants still run and find *reason* under ``"reason"``."""
+        return cls(_SKIP, {"reason": reason, **(data or {})}, version=version)
+
+    @classmethod
+    def cancel(
+        cls, reason: str = "", data: Mapping[str, Any] | None = None, *, version: str | None = None
+    ) -> StageOutput:
+        """End the whole run, gracefully, for *reason*."""
+        return cls(_CANCEL, {"cancel_reason": reason, **(data or {})}, version=version)
+
+    @classmethod
+    def fail(
+        cls,
+        error: str | None = None,
+        data: Mapping[str, Any] | None = None,
+        *,
+        response: str | None = None,
+        version: str | None = None,
+    ) -> StageOutput:
+        """The stage failed. *response* is another name for *error*."""
+        return cls(_FAIL, data, error=error or response or "Unknown error", version=version)
+
+    @classmethod
+    def retry(
+        cls,
+        error: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        version: str | None = None,
+        retry_after: float | None = None,
+    ) -> StageOutput:
+        """Ask for another attempt, and say thereby that to repeat the stage is safe.
+
+        Args:
+            error: Why this attempt was not enough.
+            data: What to remember of it.
+            version: See the class.
+            retry_after: The shortest wait before the next attempt, in seconds.
+        """
+        if retry_after is not None:
+            data = {**(data or {}), "retry_after": retry_after}
+        return cls(_RETRY, data, error=error, version=version)
+
+    def with_duration(self, duration_ms: float) -> StageOutput:
+        """Return a copy that took *duration_ms* milliseconds."""
+        return self.settled(self.data, duration_ms)
+
+    def with_version(self, version: str) -> StageOutput:
+        """Return a copy with another *version*."""
+        copy = self.settled(self.data, self.duration_ms)
+        _set_version(copy, version)
+        return copy
+
+    def settled(self, data: Mapping[str, Any], duration_ms: float | None) -> StageOutput:
+        """Return a copy with other *data* and duration: what a run keeps when the stage has ended."""
+        copy = _new(StageOutput)
+        _set_status(copy, self.status)
+        _set_data(copy, data)
+        _set_artifacts(copy, self.artifacts)
+        _set_events(copy, self.events)
+        _set_error(copy, self.error)
+        _set_duration_ms(copy, duration_ms)
+        _set_version(copy, self.version)
+        _set_value(copy, self.value)
+        return copy
+
+
+# Writing through the slots' descriptors passes the guard in ``Record.__setattr__`` at a third of the cost of
+# ``object.__setattr__``: an output is made once or twice for every stage of every run.
+_slots: dict[str, Any] = vars(StageOutput)
+_new = object.__new__
+_set_status = _slots["status"].__set__
+_set_data = _slots["data"].__set__
+_set_artifacts = _slots["artifacts"].__set__
+_set_events = _slots["events"].__set__
+_set_error = _slots["error"].__set__
+_set_duration_ms = _slots["duration_ms"].__set__
+_set_version = _slots["version"].__set__
+_set_value = _slots["value"].__set__

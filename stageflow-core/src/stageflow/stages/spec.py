@@ -1,0 +1,93 @@
+"""``StageSpec``: one stage as a pipeline describes it, before it is compiled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from stageflow.stages.record import Record
+from stageflow.stages.stage import StageKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from stageflow.protocols import Executor
+    from stageflow.stages.inputs import StageInputs
+    from stageflow.stages.retry import RetryPolicy
+
+__all__ = ["StageSpec"]
+
+_NO_CONFIG: Mapping[str, Any] = {}
+
+
+@final
+class StageSpec(Record):
+    """One stage of a pipeline. Immutable; checked when the pipeline is built, not here.
+
+    Args:
+        name: The stage's name, unique in its pipeline.
+        runner: A class with ``execute``, an instance of one, an async callable, a stage made with ``@stage``, or
+            the name of a contributed stage (``"owner.name"``).
+        kind: What the stage is for.
+        dependencies: The stages it waits for and may read.
+        conditional: Skip the stage when one of its dependencies was skipped.
+        config: Keyword arguments for the constructor, if the runner is a class or a name.
+        when: Run the stage only if this says so of its inputs; otherwise its branch is skipped.
+        timeout: The limit of one attempt, in seconds.
+        retry: How the stage is attempted again.
+        executor: Where its body runs; on the event loop by default.
+        requires: Dependencies without whose value the stage cannot run; it is skipped then.
+    """
+
+    __slots__ = (  # noqa: RUF023 - the order of the constructor
+        "name",
+        "runner",
+        "kind",
+        "dependencies",
+        "conditional",
+        "config",
+        "when",
+        "timeout",
+        "retry",
+        "executor",
+        "requires",
+    )
+    name: str
+    runner: Any
+    kind: StageKind
+    dependencies: tuple[str, ...]
+    conditional: bool
+    config: Mapping[str, Any]
+    when: Callable[[StageInputs], bool] | None
+    timeout: float | None
+    retry: RetryPolicy | None
+    executor: Executor | str | None
+    requires: frozenset[str]
+
+    def __init__(
+        self,
+        name: str,
+        runner: Any,
+        kind: StageKind = StageKind.TRANSFORM,
+        dependencies: Iterable[str] = (),
+        conditional: bool = False,  # noqa: FBT001, FBT002 - the published signature is positional
+        config: Mapping[str, Any] | None = None,
+        *,
+        when: Callable[[StageInputs], bool] | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        executor: Executor | str | None = None,
+        requires: Iterable[str] = (),
+    ) -> None:
+        put = object.__setattr__
+        put(self, "name", name)
+        put(self, "runner", runner)
+        put(self, "kind", kind)
+        # A lone string is one dependency: taken apart into letters it would only ever be a mistake.
+        put(self, "dependencies", (dependencies,) if isinstance(dependencies, str) else tuple(dependencies))
+        put(self, "conditional", conditional)
+        put(self, "config", config or _NO_CONFIG)
+        put(self, "when", when)
+        put(self, "timeout", timeout)
+        put(self, "retry", retry)
+        put(self, "executor", executor)
+        put(self, "requires", frozenset(requires))

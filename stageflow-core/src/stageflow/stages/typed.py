@@ -1,0 +1,309 @@
+"""Stages as typed functions: ``@stage`` makes one, ``use(...)`` declares what it needs of another.
+
+```python
+from dataclasses import dataclass
+
+from stageflow import Pipeline, StageContext, StageKind, stage, use
+
+
+@dataclass(frozen=True)
+class Greeting:
+    text: str
+
+
+@stage(kind=StageKind.TRANSFORM)
+async def greet(ctx: StageContext) -> Greeting:
+    return Greeting(f"Hello, {ctx.input_text}")
+
+
+@stage(kind=StageKind.TRANSFORM)
+async def shout(ctx: StageContext, greeting: Greeting = use(greet)) -> str:
+    return greeting.text.upper()
+
+
+async def main() -> None:
+    results = await Pipeline.from_stages(greet, shout).run(input_text="Ada")
+    print(results.value(shout))
+
+
+import asyncio
+
+asyncio.run(main())
+#> HELLO, ADA
+```
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final, get_type_hints, overload
+
+from stageflow.context.frozen import freeze
+from stageflow.errors import BuildProblem, ConfigurationError, MissingInputError, StageContractError
+from stageflow.stages.annotations import accepts, assignable, shown
+from stageflow.stages.output import NO_VALUE, StageOutput
+from stageflow.stages.spec import StageSpec
+from stageflow.stages.stage import StageKind, StageStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from stageflow.protocols import Executor
+    from stageflow.stages.context import StageContext
+    from stageflow.stages.inputs import StageInputs
+    from stageflow.stages.retry import RetryPolicy
+
+__all__ = ["StageDef", "stage", "use"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+D = TypeVar("D")
+
+
+class _Use:
+    """What ``use`` really returns: the default of a parameter, read off the signature."""
+
+    __slots__ = ("default", "stage")
+
+    def __init__(self, stage: StageDef[Any], default: Any) -> None:
+        self.stage = stage
+        self.default = default
+
+    def __repr__(self) -> str:
+        return f"use({self.stage.name})"
+
+
+@overload
+def use(stage: StageDef[T]) -> T: ...
+
+
+@overload
+def use(stage: StageDef[T], *, default: D) -> T | D: ...
+
+
+def use(stage: StageDef[Any], *, default: Any = NO_VALUE) -> Any:
+    """Declare, as the default of a parameter, that a stage needs the value of another.
+
+    Args:
+        stage: The stage whose value is wanted; it becomes a dependency.
+        default: What to take when that stage has no value. Without a default, the consumer is skipped then.
+
+    Raises:
+        ConfigurationError: *stage* was not made with ``@stage``.
+    """
+    if not isinstance(stage, StageDef):  # pyright: ignore[reportUnnecessaryIsInstance]
+        msg = f"use() takes a stage made with @stage, not {stage!r}"
+        raise ConfigurationError(msg, fix="Decorate the function with @stage, or list the dependency by name")
+    return _Use(stage, default)
+
+
+@final
+class StageDef(Generic[T_co]):
+    """A stage made of an async function; ``@stage`` makes them.
+
+    Attributes:
+        name: The stage's name: the function's, unless another was given.
+        kind: What the stage is for.
+        uses: The stages it needs, by parameter.
+    """
+
+    __slots__ = ("_context", "_function", "_hints", "_options", "kind", "name", "uses")
+
+    def __init__(
+        self, function: Callable[..., Awaitable[object]], name: str, kind: StageKind, options: dict[str, Any]
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self._function = function
+        self._options = options
+        self._hints: dict[str, Any] | None = None
+        parameters = inspect.signature(function).parameters
+        self.uses: dict[str, _Use] = {
+            key: parameter.default for key, parameter in parameters.items() if isinstance(parameter.default, _Use)
+        }
+        # The context is the parameter without a default, if the function wants it at all.
+        self._context = next((key for key, one in parameters.items() if one.default is inspect.Parameter.empty), None)
+
+    def spec(self) -> StageSpec:
+        """Return the stage as a pipeline describes it; its dependencies are those it uses."""
+        needed = [one for one in self.uses.values() if one.default is NO_VALUE]
+        return StageSpec(
+            self.name,
+            self,
+            self.kind,
+            dict.fromkeys(one.stage.name for one in self.uses.values()),
+            requires=(one.stage.name for one in needed),
+            **self._options,
+        )
+
+    async def execute(self, ctx: StageContext) -> StageOutput:
+        """Call the function with the values it uses, and wrap up what it returns."""
+        arguments: dict[str, Any] = {} if self._context is None else {self._context: ctx}
+        for key, used in self.uses.items():
+            arguments[key] = used.stage.read(ctx.inputs.get_output(used.stage.name), used.default)
+        return self._wrap(await self._function(**arguments))
+
+    def read(self, output: StageOutput | None, default: Any = NO_VALUE) -> T_co:
+        """Return the typed value in *output*, or *default* if it holds none.
+
+        Raises:
+            MissingInputError: There is no value and no default.
+        """
+        if output is None or output.status is not StageStatus.OK:
+            if default is NO_VALUE:
+                raise MissingInputError(self.name, None)
+            return cast("T_co", default)
+        if output.value is not NO_VALUE:
+            return cast("T_co", output.value)
+        return self._from_data(output.data)
+
+    def _wrap(self, value: object) -> StageOutput:
+        if isinstance(value, StageOutput):
+            return value
+        wanted = self.hints().get("return", Any)
+        if not accepts(wanted, value):
+            what = f"It returned {type(value).__name__}, but its signature promises {shown(wanted)}"
+            raise StageContractError(self.name, what, fix="Return the promised type, or correct the annotation")
+        value = freeze(value)
+        return StageOutput(StageStatus.OK, _wire_form(value), value=value)
+
+    def _from_data(self, data: Mapping[str, Any]) -> T_co:
+        """Rebuild the typed value from plain data, as after a stage that returned a ``StageOutput``."""
+        wanted = self.hints().get("return", Any)
+        members = [one for one in getattr(wanted, "__args__", (wanted,)) if one is not StageOutput]
+        if len(members) == 1:
+            wanted = members[0]
+        plain: object = data["value"] if set(data) == {"value"} and not _has_field(wanted, "value") else data
+        if accepts(wanted, plain):
+            return cast("T_co", plain)
+        from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - only where data must become a model
+
+        try:
+            return TypeAdapter[Any](wanted).validate_python(dict(data) if plain is data else plain)
+        except ValidationError as exc:
+            what = f"Its data does not make a {shown(wanted)}: {exc}"
+            raise StageContractError(self.name, what, fix="Correct what the stage returns") from exc
+
+    def hints(self) -> dict[str, Any]:
+        """Return the function's resolved annotations.
+
+        Raises:
+            NameError: An annotation names something that is not defined in the function's module.
+        """
+        if self._hints is None:
+            self._hints = get_type_hints(self._function, include_extras=True)
+        return self._hints
+
+    def problems(self) -> list[BuildProblem]:
+        """Return what is wrong with the function's signature, for the build to report."""
+        try:
+            hints = self.hints()
+        except (NameError, TypeError, AttributeError) as exc:
+            message = f"The annotations of stage {self.name!r} do not resolve: {exc}"
+            fix = "Import the types at module level (not under TYPE_CHECKING, not inside a function)"
+            return [BuildProblem("SF-BUILD-ANNOTATION", message, fix=fix, stages=[self.name])]
+        found: list[BuildProblem] = []
+        for key, parameter in inspect.signature(self._function).parameters.items():
+            if key in self.uses:
+                found += self._use_problems(key, hints)
+            elif key != self._context and parameter.default is inspect.Parameter.empty:
+                message = f"Stage {self.name!r} has a parameter {key!r} that nothing fills"
+                fix = f"Give it a default: {key} = use(some_stage)"
+                found.append(BuildProblem("SF-BUILD-SIGNATURE", message, fix=fix, stages=[self.name]))
+        return found
+
+    def _use_problems(self, key: str, hints: Mapping[str, Any]) -> list[BuildProblem]:
+        used = self.uses[key]
+        wanted = hints.get(key, Any)
+        try:
+            given = used.stage.hints().get("return", Any)
+        except (NameError, TypeError, AttributeError):
+            return []  # reported once, for the stage that is used
+        members = [one for one in getattr(given, "__args__", ()) if one is not StageOutput]
+        if StageOutput in getattr(given, "__args__", ()) and len(members) == 1:
+            given = members[0]
+        problems: list[BuildProblem] = []
+        if given is not StageOutput and not assignable(given, wanted):
+            message = (
+                f"Stage {self.name!r} wants {key}: {shown(wanted)}, but {used.stage.name!r} gives {shown(given)}"
+            )
+            fix = f"Annotate {key!r} as {shown(given)}, or let {used.stage.name!r} return {shown(wanted)}"
+            stages = [self.name, used.stage.name]
+            problems.append(BuildProblem("SF-BUILD-TYPE", message, fix=fix, stages=stages))
+        if used.default is not NO_VALUE and not accepts(wanted, used.default):
+            message = f"Stage {self.name!r} wants {key}: {shown(wanted)}, but its default is {used.default!r}"
+            fix = f"Annotate {key!r} as {shown(wanted)} | {shown(type(used.default))}, or change the default"
+            problems.append(BuildProblem("SF-BUILD-TYPE", message, fix=fix, stages=[self.name]))
+        return problems
+
+    def __repr__(self) -> str:
+        return f"<stage {self.name!r} ({self.kind})>"
+
+
+@overload
+def stage(function: Callable[..., Awaitable[T | StageOutput]], /) -> StageDef[T]: ...
+
+
+@overload
+def stage(
+    *,
+    kind: StageKind = ...,
+    name: str | None = ...,
+    conditional: bool = ...,
+    when: Callable[[StageInputs], bool] | None = ...,
+    timeout: float | None = ...,
+    retry: RetryPolicy | None = ...,
+    executor: Executor | str | None = ...,
+) -> Callable[[Callable[..., Awaitable[T | StageOutput]]], StageDef[T]]: ...
+
+
+def stage(
+    function: Callable[..., Awaitable[Any]] | None = None,
+    /,
+    *,
+    kind: StageKind = StageKind.TRANSFORM,
+    name: str | None = None,
+    **options: Any,
+) -> Any:
+    """Make a stage of an async function.
+
+    The function takes the context (or nothing) and parameters that default to ``use(other_stage)``. What it
+    returns is the stage's value: a model or a dataclass becomes data by its fields, a mapping as it is, anything
+    else under the key ``"value"``. It may also return a ``StageOutput``.
+
+    Args:
+        function: The function, when the decorator is used bare.
+        kind: What the stage is for.
+        name: The stage's name; the function's by default.
+        **options: ``conditional``, ``when``, ``timeout``, ``retry`` and ``executor``, as ``StageSpec`` takes them.
+
+    Raises:
+        ConfigurationError: What is decorated is not an async function.
+    """
+
+    def decorate(function: Callable[..., Awaitable[Any]]) -> StageDef[Any]:
+        if not inspect.iscoroutinefunction(function):
+            msg = f"@stage takes an async function, not {function!r}"
+            raise ConfigurationError(msg, fix="Write 'async def', and await asyncio.to_thread(...) for blocking work")
+        return StageDef(function, function.__name__ if name is None else name, kind, options)
+
+    return decorate if function is None else decorate(function)
+
+
+def _wire_form(value: Any) -> Mapping[str, Any]:
+    """Return a value as the data that other stages, events and stores see."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return cast("Mapping[str, Any]", value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return {"value": value}
+
+
+def _has_field(annotation: Any, name: str) -> bool:
+    return name in getattr(annotation, "model_fields", ()) or name in getattr(annotation, "__dataclass_fields__", ())
