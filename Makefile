@@ -41,7 +41,7 @@ lint: env ## style, layers, and no registry address in a file
 	$(BIN)/python scripts/check_addresses.py
 
 types: env ## pyright and mypy, both strict
-	$(BIN)/pyright
+	$(BIN)/pyright --project pyproject.toml
 	$(BIN)/mypy $(wildcard stageflow-*/src tests/typing)
 
 bench: env ## benchmarks, as ratios to a baseline of the same run

@@ -28,18 +28,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stageflow.exports import lazy_exports
+
 if TYPE_CHECKING:
+    from stageflow.app import Stageflow
     from stageflow.context.identity import RunIdentity
     from stageflow.context.snapshot import ContextSnapshot
     from stageflow.errors import PipelineCancelled, StageError, StageExecutionError, StageflowError
     from stageflow.events.sink import (
+        FanOutEventSink,
         LoggingEventSink,
         NoOpEventSink,
         clear_event_sink,
         get_event_sink,
         set_event_sink,
     )
-    from stageflow.interceptors.base import BaseInterceptor, ErrorAction, InterceptorContext, InterceptorResult
+    from stageflow.interceptors.base import (
+        BaseInterceptor,
+        ErrorAction,
+        InterceptorContext,
+        InterceptorResult,
+    )
     from stageflow.interceptors.defaults import get_default_interceptors
     from stageflow.interceptors.logging import LoggingInterceptor
     from stageflow.interceptors.timeout import TimeoutInterceptor
@@ -67,6 +76,7 @@ __all__ = [
     "ErrorAction",
     "EventSink",
     "FailureMode",
+    "FanOutEventSink",
     "InterceptorContext",
     "InterceptorResult",
     "LoggingEventSink",
@@ -93,6 +103,7 @@ __all__ = [
     "StageResult",
     "StageSpec",
     "StageStatus",
+    "Stageflow",
     "StageflowError",
     "TimeoutInterceptor",
     "UnifiedStageSpec",
@@ -107,50 +118,54 @@ __all__ = [
     "use",
 ]
 
-_HOMES = {
-    "context.identity": ("RunIdentity",),
-    "context.snapshot": ("ContextSnapshot",),
-    "errors": ("PipelineCancelled", "StageError", "StageExecutionError", "StageflowError"),
-    "events.sink": ("LoggingEventSink", "NoOpEventSink", "clear_event_sink", "get_event_sink", "set_event_sink"),
-    "interceptors.base": ("BaseInterceptor", "ErrorAction", "InterceptorContext", "InterceptorResult"),
-    "interceptors.defaults": ("get_default_interceptors",),
-    "interceptors.logging": ("LoggingInterceptor",),
-    "interceptors.timeout": ("TimeoutInterceptor",),
-    "pipeline.builder": ("Pipeline",),
-    "protocols": ("EventSink",),
-    "runtime.cancellation": ("CancellationToken",),
-    "runtime.failure": ("FailureMode",),
-    "runtime.graph": ("StageGraph",),
-    "runtime.results": ("PipelineResults",),
-    "stages.context": ("PipelineContext", "StageContext", "create_stage_context", "extract_service"),
-    "stages.inputs": ("StageInputs", "create_stage_inputs"),
-    "stages.output": ("StageArtifact", "StageEvent", "StageOutput"),
-    "stages.result": ("StageResult",),
-    "stages.retry": ("RetryPolicy",),
-    "stages.spec": ("StageSpec",),
-    "stages.stage": ("Stage", "StageKind", "StageStatus"),
-    "stages.timer": ("PipelineTimer",),
-    "stages.typed": ("StageDef", "stage", "use"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names} | {"UnifiedStageSpec": "stages.spec"}
+if not TYPE_CHECKING:
+    _find, __dir__ = lazy_exports(
+        __name__,
+        {
+            "app": ("Stageflow",),
+            "context.identity": ("RunIdentity",),
+            "context.snapshot": ("ContextSnapshot",),
+            "errors": ("PipelineCancelled", "StageError", "StageExecutionError", "StageflowError"),
+            "events.sink": (
+                "FanOutEventSink",
+                "LoggingEventSink",
+                "NoOpEventSink",
+                "clear_event_sink",
+                "get_event_sink",
+                "set_event_sink",
+            ),
+            "interceptors.base": (
+                "BaseInterceptor",
+                "ErrorAction",
+                "InterceptorContext",
+                "InterceptorResult",
+            ),
+            "interceptors.defaults": ("get_default_interceptors",),
+            "interceptors.logging": ("LoggingInterceptor",),
+            "interceptors.timeout": ("TimeoutInterceptor",),
+            "pipeline.builder": ("Pipeline",),
+            "protocols": ("EventSink",),
+            "runtime.cancellation": ("CancellationToken",),
+            "runtime.failure": ("FailureMode",),
+            "runtime.graph": ("StageGraph",),
+            "runtime.results": ("PipelineResults",),
+            "stages.context": ("PipelineContext", "StageContext", "create_stage_context", "extract_service"),
+            "stages.inputs": ("StageInputs", "create_stage_inputs"),
+            "stages.output": ("StageArtifact", "StageEvent", "StageOutput"),
+            "stages.result": ("StageResult",),
+            "stages.retry": ("RetryPolicy",),
+            "stages.spec": ("StageSpec",),
+            "stages.stage": ("Stage", "StageKind", "StageStatus"),
+            "stages.timer": ("PipelineTimer",),
+            "stages.typed": ("StageDef", "stage", "use"),
+        },
+        UnifiedStageSpec="StageSpec",
+    )
 
+    def __getattr__(name: str) -> object:
+        """Look up a public name, or the version, which is read from the installed metadata."""
+        if name == "__version__":
+            from importlib.metadata import version
 
-def __getattr__(name: str) -> object:
-    """Import a public name from its home when it is first used (PEP 562)."""
-    if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415 - reading metadata is slow and rarely wanted
-
-        return version("stageflow-core")
-    home = _HOME_OF.get(name)
-    if home is None:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    from importlib import import_module  # noqa: PLC0415 - keeps ``import stageflow`` free of imports
-
-    value = getattr(import_module(f"{__name__}.{home}"), "StageSpec" if name == "UnifiedStageSpec" else name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+            return version("stageflow-core")
+        return _find(name)

@@ -33,7 +33,6 @@ page of the code in ``docs/reference/errors/``. Errors pickle with all their att
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -79,6 +78,8 @@ def close_matches(name: str, known: Iterable[str]) -> str:
     #> Did you mean 'greet'?
     ```
     """
+    from difflib import get_close_matches  # only for messages about errors
+
     found = get_close_matches(name, list(known), n=3, cutoff=0.6)
     return f"Did you mean {' or '.join(map(repr, found))}?" if found else ""
 
@@ -103,8 +104,8 @@ class StageflowError(Exception):
     error = ConfigurationError("No such file: 'x.py'", where="stageflow run", fix="Check the path.")
     print(error.code)
     #> SF-CONFIG
-    print(error)
-    #> [SF-CONFIG] No such file: 'x.py'. Where: stageflow run. What to do: Check the path. Docs: docs/reference/errors/SF-CONFIG.md
+    print(error.fix)
+    #> Check the path.
     ```
     """
 
@@ -141,7 +142,7 @@ class StageflowError(Exception):
 
 def _sentence(text: str) -> str:
     text = text.strip()
-    return text if text.endswith((".", "!", "?", ":", ")")) else f"{text}."
+    return text if text.endswith((".", "!", "?", ":")) else f"{text}."
 
 
 # --- configuration -----------------------------------------------------------------------------------
@@ -329,7 +330,8 @@ class PipelineValidationError(PipelineError, ValueError):
             "pipeline": self.pipeline,
             "stages": list(self.stages),
             "problems": [
-                {"code": p.code, "message": p.message, "fix": p.fix, "stages": list(p.stages)} for p in self.problems
+                {"code": p.code, "message": p.message, "fix": p.fix, "stages": list(p.stages)}
+                for p in self.problems
             ],
         }
 
@@ -430,7 +432,10 @@ class StageExecutionError(StageError):
             where += f", run {run_id}"
         if attempts > 1:
             where += f", after {attempts} attempts"
-        fix = getattr(original, "fix", "") or "Look at the original error; what had settled is in the error's results"
+        fix = (
+            getattr(original, "fix", "")
+            or "Look at the original error; what had settled is in the error's results"
+        )
         super().__init__(stage, original, where=where, fix=fix)
 
 
@@ -543,7 +548,10 @@ class MissingInputError(RunError, KeyError):
         else:
             there = ", ".join(map(repr, self.known)) or "nothing"
             what = f"The output of {stage_name!r} has no key {key!r} (it has {there})"
-            fix = close_matches(key, self.known) or "Read it with get_from(..., default=...) if it may be missing"
+            fix = (
+                close_matches(key, self.known)
+                or "Read it with get_from(..., default=...) if it may be missing"
+            )
         super().__init__(what, where=f"stage {accessing_stage!r}" if accessing_stage else "", fix=fix)
 
 
@@ -606,7 +614,9 @@ class RunTimeoutError(PipelineCancelled, TimeoutError):
 
     code = "SF-RUN-TIMEOUT"
 
-    def __init__(self, timeout: float, results: Mapping[str, Any] | None = None, *, run_id: object = None) -> None:
+    def __init__(
+        self, timeout: float, results: Mapping[str, Any] | None = None, *, run_id: object = None
+    ) -> None:
         self.timeout = timeout
         super().__init__(
             self.EXTERNAL,

@@ -37,7 +37,9 @@ class LazyRef:
         module, colon, attribute = target.partition(":")
         names = [*module.split("."), *attribute.split(".")]
         if not colon or not all(name.isidentifier() for name in names):
-            raise LazyImportError(target, asked_by=asked_by, reason="it does not have the form 'module:attribute'")
+            raise LazyImportError(
+                target, asked_by=asked_by, reason="it does not have the form 'module:attribute'"
+            )
         self.target = target
         self.asked_by = asked_by
         self._value: Any = _UNRESOLVED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
     from uuid import UUID
 
 __all__ = ["EventSink", "ExecutionContext", "Executor", "StageResolver"]
@@ -104,12 +104,20 @@ class Executor(Protocol):
 
 
 class StageResolver(Protocol):
-    """Finds the stage that a pipeline names as ``owner.name``."""
+    """Finds what a pipeline only names: contributed stages and executors."""
 
-    def __call__(self, name: str, config: Mapping[str, Any]) -> object:
-        """Return the stage, or the class of it.
+    def stage(self, name: str) -> object:
+        """Return what runs the stage called *name*: a class, an instance, a stage made with ``@stage``.
 
         Raises:
-            ContributionNotFoundError: Nobody contributes a stage of that name.
+            ContributionNotFoundError: Nobody contributes it.
+        """
+        ...
+
+    def executor(self, name: str) -> Executor:
+        """Return the executor called *name*.
+
+        Raises:
+            ContributionNotFoundError: Nobody contributes it.
         """
         ...

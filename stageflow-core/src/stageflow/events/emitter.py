@@ -40,12 +40,14 @@ class RunEvent:
     @property
     def stage(self) -> str | None:
         """The stage that the event is about, or None for events of the run."""
-        return self.data.get("stage")
+        stage: str | None = self.data.get("stage")
+        return stage
 
     @property
     def sequence(self) -> int:
         """The event's place in the run, from 1; 0 for events that the reader itself adds."""
-        return self.data.get("sequence", 0)
+        sequence: int = self.data.get("sequence", 0)
+        return sequence
 
     def __repr__(self) -> str:
         return f"RunEvent({self.type!r}, sequence={self.sequence})"
@@ -68,7 +70,7 @@ class RunEmitter:
     def __init__(self, sinks: Iterable[EventSink], base: Callable[[], Mapping[str, Any]]) -> None:
         self._sinks = tuple(sink for sink in sinks if sink.__class__ is not NoOpEventSink)
         self.listening = bool(self._sinks)
-        self._base = base() if self.listening else {}
+        self._base: Mapping[str, Any] = base() if self.listening else {}
         self._sequence = 0
         self._broken: set[int] = set()
 
@@ -87,10 +89,10 @@ class RunEmitter:
         for sink in self._sinks:
             try:
                 sink.try_emit(type=type, data=event)
-            except Exception:
-                self._report(sink, type)
+            except Exception as exc:  # noqa: BLE001 - a sink is somebody else's code and must not break a run
+                self._report(sink, type, exc)
 
-    def _report(self, sink: EventSink, type: str) -> None:  # noqa: A002 - the event's type
+    def _report(self, sink: EventSink, type: str, error: Exception) -> None:  # noqa: A002 - the event's type
         """Say once per run that a sink raises; it goes on getting events, as it may recover."""
         if id(sink) not in self._broken:
             self._broken.add(id(sink))
@@ -98,5 +100,5 @@ class RunEmitter:
                 "The event sink %r raised on %r; the run goes on. Further errors of it in this run are not logged.",
                 sink,
                 type,
-                exc_info=True,
+                exc_info=error,
             )

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, final
 if TYPE_CHECKING:
     from stageflow.protocols import EventSink
 
-__all__ = ["LoggingEventSink", "NoOpEventSink", "clear_event_sink", "get_event_sink", "set_event_sink"]
+__all__ = [
+    "FanOutEventSink",
+    "LoggingEventSink",
+    "NoOpEventSink",
+    "clear_event_sink",
+    "get_event_sink",
+    "set_event_sink",
+]
 
 _logger = logging.getLogger("stageflow.events")
 
@@ -55,6 +62,37 @@ class LoggingEventSink:
         if _logger.isEnabledFor(self.level):
             # Event keys such as "name" are also attributes of log records, so the data travels as one value.
             _logger.log(self.level, "Event: %s", type, extra={"event_type": type, "event_data": data})
+
+
+@final
+class FanOutEventSink:
+    """Several sinks as one. One of them that raises does not keep the others from the event.
+
+    ```python
+    from stageflow.events import FanOutEventSink, LoggingEventSink, NoOpEventSink
+
+    print(len(FanOutEventSink(LoggingEventSink(), NoOpEventSink()).sinks))
+    #> 2
+    ```
+    """
+
+    __slots__ = ("sinks",)
+
+    def __init__(self, *sinks: EventSink) -> None:
+        self.sinks = sinks
+
+    async def emit(self, *, type: str, data: dict[str, Any] | None = None) -> None:  # noqa: A002 - published keyword
+        """Deliver to one sink after another, waiting for each."""
+        for sink in self.sinks:
+            await sink.emit(type=type, data=data)
+
+    def try_emit(self, *, type: str, data: dict[str, Any] | None = None) -> None:  # noqa: A002 - published keyword
+        """Deliver to every sink."""
+        for sink in self.sinks:
+            try:
+                sink.try_emit(type=type, data=data)
+            except Exception:
+                _logger.warning("The event sink %r raised on %r", sink, type, exc_info=True)
 
 
 _NO_SINK = NoOpEventSink()

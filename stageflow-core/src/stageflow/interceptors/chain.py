@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast, final
 
 from stageflow.errors import StageContractError
 from stageflow.interceptors.base import BaseInterceptor, ErrorAction, InterceptorContext, Invocation
@@ -16,12 +16,14 @@ from stageflow.stages.stage import StageStatus
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from stageflow.interceptors.base import InterceptorResult
     from stageflow.stages.context import StageContext
 
     Body = Callable[[StageContext], Awaitable[object]]
+    Before = Callable[[str, InterceptorContext], Awaitable[InterceptorResult | None]]
     Layer = Callable[[Invocation], Awaitable[StageOutput]]
 
-__all__ = ["RetryRequestedError", "as_output", "compile_chain", "sort_interceptors"]
+__all__ = ["InterceptorChain", "RetryRequestedError", "as_output", "compile_chain", "sort_interceptors"]
 
 _logger = logging.getLogger("stageflow.interceptors")
 _HOOKS = ("before", "after", "on_error", "around")
@@ -35,9 +37,20 @@ class RetryRequestedError(Exception):
         super().__init__(str(original))
 
 
-def sort_interceptors(interceptors: Iterable[BaseInterceptor]) -> tuple[BaseInterceptor, ...]:
-    """Return the interceptors outermost first: by priority, and as given where it is equal."""
-    return tuple(sorted(interceptors, key=lambda one: one.priority))
+class InterceptorChain(tuple["BaseInterceptor", ...]):
+    """Interceptors in the order in which they will be entered."""
+
+    __slots__ = ()
+
+
+def sort_interceptors(interceptors: Iterable[BaseInterceptor]) -> InterceptorChain:
+    """Return the interceptors outermost first: by priority, and as given where it is equal.
+
+    A chain that somebody has put in order already, as the app does from what plugins say, stays as it is.
+    """
+    if isinstance(interceptors, InterceptorChain):
+        return interceptors
+    return InterceptorChain(sorted(interceptors, key=lambda one: one.priority))
 
 
 def compile_chain(stage: str, body: Body, interceptors: Iterable[BaseInterceptor]) -> Body:
@@ -55,7 +68,7 @@ def compile_chain(stage: str, body: Body, interceptors: Iterable[BaseInterceptor
 
     layer: Layer = innermost
     for interceptor in reversed(hooked):
-        layer = _layer(stage, interceptor, layer)
+        layer = _Layer(stage, interceptor, layer)
     outermost = layer
 
     async def chain(ctx: StageContext) -> StageOutput:
@@ -72,8 +85,10 @@ def as_output(stage: str, value: object) -> StageOutput:
     """
     if isinstance(value, StageOutput):
         return value
-    if value is None or isinstance(value, Mapping):
-        return StageOutput.ok(value)
+    if value is None:
+        return StageOutput.ok()
+    if isinstance(value, Mapping):
+        return StageOutput.ok(cast("Mapping[str, object]", value))
     what = f"It returned {type(value).__name__}, which is neither a StageOutput nor a mapping nor None"
     raise StageContractError(stage, what, fix="Return StageOutput.ok(...), or write the stage with @stage")
 
@@ -82,87 +97,105 @@ def _overrides(interceptor: BaseInterceptor, hook: str) -> bool:
     return getattr(type(interceptor), hook, None) is not getattr(BaseInterceptor, hook)
 
 
-def _layer(stage: str, interceptor: BaseInterceptor, inner: Layer) -> Layer:
-    """Return *inner* with one interceptor around it."""
-    before = interceptor.before if _overrides(interceptor, "before") else None
-    after = interceptor.after if _overrides(interceptor, "after") else None
-    on_error = interceptor.on_error if _overrides(interceptor, "on_error") else None
-    around = interceptor.around if _overrides(interceptor, "around") else None
+@final
+class _Layer:
+    """One interceptor around the rest of the chain of one stage."""
 
-    async def layer(invocation: Invocation) -> StageOutput:
-        ctx = InterceptorContext(invocation, interceptor.name)
-        short: StageOutput | None = None
-        if before is not None:
+    __slots__ = ("_after", "_around", "_before", "_inner", "_interceptor", "_on_error", "_stage")
+
+    def __init__(self, stage: str, interceptor: BaseInterceptor, inner: Layer) -> None:
+        self._stage = stage
+        self._interceptor = interceptor
+        self._inner = inner
+        self._before = interceptor.before if _overrides(interceptor, "before") else None
+        self._after = interceptor.after if _overrides(interceptor, "after") else None
+        self._on_error = interceptor.on_error if _overrides(interceptor, "on_error") else None
+        self._around = interceptor.around if _overrides(interceptor, "around") else None
+
+    async def __call__(self, invocation: Invocation) -> StageOutput:
+        ctx = InterceptorContext(invocation, self._interceptor.name)
+        output = None if self._before is None else await self._short_circuit(self._before, ctx)
+        if output is None:
             try:
-                result = await before(stage, ctx)
-            except Exception as exc:
-                _hook_failed(interceptor, "before", stage, exc)
-            else:
-                if result is not None and not result.stage_ran:
-                    short = StageOutput.fail(result.error) if result.error else as_output(stage, result.result)
-        try:
-            if short is not None:
-                output = short
-            elif around is not None:
-                output = as_output(stage, await around(stage, lambda: inner(invocation), ctx))
-            else:
-                output = await inner(invocation)
-        except RetryRequestedError as exc:
-            await finish(invocation, ctx, StageOutput.retry(str(exc)))
-            raise
-        except Exception as exc:
-            recovered = await recover(exc, ctx)
-            if isinstance(recovered, RetryRequestedError):
-                await finish(invocation, ctx, StageOutput.retry(_said(exc)))
-                raise recovered from exc
-            if recovered is None:
-                await finish(invocation, ctx, StageOutput.fail(_said(exc)))
+                if self._around is None:
+                    output = await self._inner(invocation)
+                else:
+                    value = await self._around(self._stage, lambda: self._inner(invocation), ctx)
+                    output = as_output(self._stage, value)
+            except RetryRequestedError as exc:
+                await self._leave(invocation, ctx, StageOutput.retry(str(exc)))
                 raise
-            output = recovered
-        await finish(invocation, ctx, output)
+            except Exception as exc:  # noqa: BLE001 - whatever the stage raises
+                output = await self._recover(invocation, ctx, exc)
+        await self._leave(invocation, ctx, output)
         return output
 
-    async def recover(error: Exception, ctx: InterceptorContext) -> StageOutput | RetryRequestedError | None:
-        if on_error is None:
-            return None
+    async def _short_circuit(self, before: Before, ctx: InterceptorContext) -> StageOutput | None:
+        """Enter; returns what takes the place of the stage, if anything does."""
         try:
-            action = await on_error(stage, error, ctx)
-            if action is ErrorAction.RETRY:
-                return RetryRequestedError(error)
-            if action is ErrorAction.FALLBACK:
-                value = await interceptor.fallback(stage, error, ctx)
-                return None if value is None else as_output(stage, value)
-        except Exception as exc:
-            _hook_failed(interceptor, "on_error", stage, exc)
-        return None
+            result = await before(self._stage, ctx)
+        except Exception as exc:  # noqa: BLE001 - whatever the hook raises
+            if self._guards():
+                raise _noted(
+                    exc, f"raised in before() of interceptor {self._interceptor.name!r}"
+                ) from exc.__cause__
+            self._report("before", exc)
+            return None
+        if result is None or result.stage_ran:
+            return None
+        return StageOutput.fail(result.error) if result.error else as_output(self._stage, result.result)
 
-    async def finish(invocation: Invocation, ctx: InterceptorContext, output: StageOutput) -> None:
-        if after is None:
+    async def _recover(
+        self, invocation: Invocation, ctx: InterceptorContext, error: Exception
+    ) -> StageOutput:
+        """Ask ``on_error``; returns the fallback, or raises *error* or the wish for another attempt."""
+        action, fallback = ErrorAction.FAIL, None
+        if self._on_error is not None:
+            try:
+                action = await self._on_error(self._stage, error, ctx)
+                if action is ErrorAction.FALLBACK:
+                    fallback = await self._interceptor.fallback(self._stage, error, ctx)
+            except Exception as exc:  # noqa: BLE001 - the stage's own error is the one to raise
+                self._report("on_error", exc)
+        if fallback is not None:
+            return as_output(self._stage, fallback)
+        if action is ErrorAction.RETRY:
+            await self._leave(invocation, ctx, StageOutput.retry(_said(error)))
+            raise RetryRequestedError(error) from error
+        await self._leave(invocation, ctx, StageOutput.fail(_said(error)))
+        raise error
+
+    async def _leave(self, invocation: Invocation, ctx: InterceptorContext, output: StageOutput) -> None:
+        if self._after is None:
             return
         try:
-            await after(stage, StageResult.of(stage, output, invocation.started_at, datetime.now(UTC)), ctx)
-        except Exception as exc:
-            if output.status is StageStatus.FAIL:  # the stage has failed already, and that error comes first
-                _report(interceptor, "after", stage)
-            else:
-                _hook_failed(interceptor, "after", stage, exc)
+            result = StageResult.of(self._stage, output, invocation.started_at, datetime.now(UTC))
+            await self._after(self._stage, result, ctx)
+        except Exception as exc:  # noqa: BLE001 - whatever the hook raises
+            # If the stage has failed already, that error comes first.
+            if self._guards() and output.status is StageStatus.OK:
+                raise _noted(
+                    exc, f"raised in after() of interceptor {self._interceptor.name!r}"
+                ) from exc.__cause__
+            self._report("after", exc)
 
-    return layer
+    def _guards(self) -> bool:
+        return getattr(self._interceptor, "fail_closed", True)
+
+    def _report(self, hook: str, error: Exception) -> None:
+        _logger.warning(
+            "Interceptor %r raised in %s() around stage %r",
+            self._interceptor.name,
+            hook,
+            self._stage,
+            exc_info=error,
+        )
 
 
-def _hook_failed(interceptor: BaseInterceptor, hook: str, stage: str, error: Exception) -> None:
-    """Fail the stage if the interceptor guards something; else say so and go on."""
-    if getattr(interceptor, "fail_closed", True):
-        error.add_note(f"raised in {hook}() of interceptor {interceptor.name!r} around stage {stage!r}")
-        raise error
-    _report(interceptor, hook, stage)
+def _noted(error: Exception, note: str) -> Exception:
+    error.add_note(note)
+    return error
 
 
-def _report(interceptor: BaseInterceptor, hook: str, stage: str) -> None:
-    _logger.warning(
-        "Interceptor %r raised in %s() around stage %r", interceptor.name, hook, stage, exc_info=True
-    )
-
-
-def _said(error: Exception) -> Any:
+def _said(error: Exception) -> str:
     return str(error) or type(error).__name__

@@ -30,7 +30,9 @@ class LoggingInterceptor(BaseInterceptor):
         """Log that the stage starts."""
         if _logger.isEnabledFor(logging.INFO):
             _logger.info(
-                "Stage starting: %s", stage_name, extra={"stage": stage_name, "run_id": str(ctx.pipeline_run_id)}
+                "Stage starting: %s",
+                stage_name,
+                extra={"stage": stage_name, "run_id": str(ctx.pipeline_run_id)},
             )
         return None
 

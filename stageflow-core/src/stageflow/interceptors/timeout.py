@@ -30,6 +30,6 @@ class TimeoutInterceptor(BaseInterceptor):
     def __init__(self, timeout_ms: float = DEFAULT_TIMEOUT_MS) -> None:
         self.timeout_ms = timeout_ms
 
-    def timeout(self, stage: StageSpec) -> float | None:  # noqa: ARG002 - the same for every stage
+    def timeout(self, stage: StageSpec) -> float | None:
         """Return the limit in seconds."""
         return self.timeout_ms / 1000 if self.timeout_ms > 0 else None

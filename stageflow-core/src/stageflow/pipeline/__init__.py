@@ -1,5 +1,22 @@
 """Describes pipelines."""
 
-from stageflow.pipeline.builder import Pipeline
+from __future__ import annotations
 
-__all__ = ["Pipeline"]
+from typing import TYPE_CHECKING
+
+from stageflow.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from stageflow.pipeline.builder import Pipeline
+
+__all__ = [
+    "Pipeline",
+]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "builder": ("Pipeline",),
+        },
+    )

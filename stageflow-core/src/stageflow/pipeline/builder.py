@@ -9,7 +9,6 @@ from stageflow.errors import ConfigurationError
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.graph import StageGraph
 from stageflow.stages.spec import StageSpec
-from stageflow.stages.stage import StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from stageflow.stages.context import PipelineContext, StageContext
     from stageflow.stages.inputs import StageInputs
     from stageflow.stages.retry import RetryPolicy
+    from stageflow.stages.stage import StageKind
     from stageflow.stages.typed import StageDef
 
 __all__ = ["Pipeline"]

@@ -80,7 +80,7 @@ class CleanupRegistry:
 
     def register(self, callback: Callable[[], Awaitable[None]], *, name: str | None = None) -> None:
         """Add a callback; *name* is for reports."""
-        self._callbacks.append((name or getattr(callback, "__name__", repr(callback)), callback))
+        self._callbacks.append((name or str(getattr(callback, "__name__", callback)), callback))
 
     def unregister(self, callback: Callable[[], Awaitable[None]]) -> bool:
         """Remove a callback, and say whether it was there."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from stageflow.errors import BuildProblem, ConfigurationError, ContributionNotFoundError
+from stageflow.errors import BuildProblem, ConfigurationError, PluginError, StageExecutionError
 from stageflow.executors.inline import InlineExecutor
 from stageflow.interceptors.chain import compile_chain, sort_interceptors
-from stageflow.interceptors.defaults import get_default_interceptors
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.run import Run, RunRequest
-from stageflow.runtime.stream import RunStream
 from stageflow.runtime.validation import validate
 
 if TYPE_CHECKING:
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from stageflow.protocols import EventSink, StageResolver
     from stageflow.runtime.cancellation import CancellationToken
     from stageflow.runtime.results import PipelineResults
+    from stageflow.runtime.stream import RunStream
     from stageflow.stages.context import PipelineContext, StageContext
     from stageflow.stages.retry import RetryPolicy
     from stageflow.stages.spec import StageSpec
@@ -111,7 +110,15 @@ class StageGraph:
     ```
     """
 
-    __slots__ = ("_by_name", "cleanup_timeout", "failure_mode", "interceptors", "name", "stage_specs", "stages")
+    __slots__ = (
+        "_by_name",
+        "cleanup_timeout",
+        "failure_mode",
+        "interceptors",
+        "name",
+        "stage_specs",
+        "stages",
+    )
 
     def __init__(
         self,
@@ -126,11 +133,15 @@ class StageGraph:
         self.name = name
         self.failure_mode = FailureMode(failure_mode)
         self.cleanup_timeout = cleanup_timeout
-        self.interceptors = sort_interceptors(get_default_interceptors() if interceptors is None else interceptors)
-        self.stage_specs: tuple[StageSpec, ...] = tuple(specs)
-        bodies, problems = _bodies(self.stage_specs, resolver)
-        validate(self.stage_specs, pipeline=name, more=problems)
-        self.stages = _compile(self.stage_specs, bodies, self.interceptors)
+        if interceptors is None:
+            from stageflow.interceptors.defaults import get_default_interceptors
+
+            interceptors = get_default_interceptors()
+        self.interceptors = sort_interceptors(interceptors)
+        resolved, problems = _resolve(specs, resolver)
+        validate(resolved, pipeline=name, more=problems)
+        self.stage_specs: tuple[StageSpec, ...] = tuple(resolved)
+        self.stages = _compile(self.stage_specs, self.interceptors)
         self._by_name = {stage.name: stage for stage in self.stages}
 
     def stage(self, name: str) -> CompiledStage:
@@ -209,6 +220,8 @@ class StageGraph:
             buffer: How many events may wait for a slow reader; beyond it the oldest are dropped, and a
                 ``stream.gap`` event says how many.
         """
+        from stageflow.runtime.stream import RunStream
+
         request = RunRequest(context, input_text, metadata, data, ports, sink, timeout, cancel_token)
 
         def raises(results: PipelineResults) -> bool:
@@ -217,69 +230,64 @@ class StageGraph:
         return RunStream(lambda sink: Run(self, request, sink).execute(), buffer=buffer, raises=raises)
 
     def _raises(self, error: Exception) -> bool:
-        from stageflow.errors import StageExecutionError  # noqa: PLC0415 - only for runs that ended badly
-
         return self.failure_mode is not FailureMode.BEST_EFFORT or not isinstance(error, StageExecutionError)
 
     def __repr__(self) -> str:
         return f"<StageGraph {self.name!r}: {len(self.stages)} stages>"
 
 
-def _bodies(
+def _resolve(
     specs: Iterable[StageSpec], resolver: StageResolver | None
-) -> tuple[list[Body], list[BuildProblem]]:
-    """Return what to await for each stage, and what stood in the way."""
-    bodies: list[Body] = []
+) -> tuple[list[StageSpec], list[BuildProblem]]:
+    """Put what they stand for in the place of names, and return what was not found beside it."""
+    resolved: list[StageSpec] = []
     problems: list[BuildProblem] = []
     for spec in specs:
-        runner = spec.runner
+        runner, executor = spec.runner, spec.executor
         if isinstance(runner, str):
-            runner = _resolve(spec, runner, resolver, problems)
-        body = _body(runner, spec)
-        executor = spec.executor
-        if isinstance(executor, str):
-            if executor != InlineExecutor.name:
-                message = f"Stage {spec.name!r} wants the executor {executor!r}, which is not known here"
-                fix = "Use 'inline', pass an executor object, or run the pipeline through Stageflow()"
-                problems.append(BuildProblem("SF-BUILD-EXECUTOR", message, fix=fix, stages=[spec.name]))
+            runner = _find(spec, "stage", runner, resolver, problems)
+        if executor == InlineExecutor.name:
             executor = None
-        if executor is not None and not isinstance(executor, InlineExecutor):
-            body = _placed(body, executor)
-        bodies.append(body)
-    return bodies, problems
+        elif isinstance(executor, str):
+            executor = _find(spec, "executor", executor, resolver, problems)
+        same = runner is spec.runner and executor is spec.executor
+        resolved.append(spec if same else spec.placed(runner, executor))
+    return resolved, problems
 
 
-def _resolve(spec: StageSpec, name: str, resolver: StageResolver | None, problems: list[BuildProblem]) -> Any:
+def _find(
+    spec: StageSpec, noun: str, name: str, resolver: StageResolver | None, problems: list[BuildProblem]
+) -> Any:
+    message = f"Stage {spec.name!r} names the contributed {noun} {name!r}"
     if resolver is None:
-        message = f"Stage {spec.name!r} names the contributed stage {name!r}, and nothing here can look it up"
+        message += ", and nothing here can look it up"
         fix = "Run it through Stageflow(): await Stageflow().run(pipeline), or pass build(resolver=...)"
         problems.append(BuildProblem("SF-BUILD-NO-RESOLVER", message, fix=fix, stages=[spec.name]))
-        return None
+        return name if noun == "stage" else None
     try:
-        return resolver(name, spec.config)
-    except (ContributionNotFoundError, ConfigurationError) as exc:
-        message = f"Stage {spec.name!r} names the contributed stage {name!r}: {exc.what}"
-        problems.append(BuildProblem(exc.code, message, fix=exc.fix or "See the cause", stages=[spec.name]))
-        return None
+        return resolver.stage(name) if noun == "stage" else resolver.executor(name)
+    except (ConfigurationError, PluginError) as exc:
+        fix = exc.fix or "See what the message says of the cause"
+        problems.append(BuildProblem(exc.code, f"{message}: {exc.what}", fix=fix, stages=[spec.name]))
+        return name if noun == "stage" else None
 
 
-def _body(runner: Any, spec: StageSpec) -> Body:
+def _body(spec: StageSpec) -> Body:
+    """Return what to await for one attempt of a stage."""
+    runner, executor = spec.runner, spec.executor
     if isinstance(runner, type):
-        config = {} if isinstance(spec.runner, str) else spec.config
-        if config:
-            return lambda ctx: runner(**config).execute(ctx)
-        return lambda ctx: runner().execute(ctx)
-    return getattr(runner, "execute", runner)
-
-
-def _placed(body: Body, executor: Any) -> Callable[[StageContext], Any]:
+        # One instance per attempt: what a stage keeps on itself is never shared between runs.
+        config = dict(spec.config)
+        body: Body = lambda ctx: runner(**config).execute(ctx)  # noqa: E731 - it closes over two names
+    else:
+        body = getattr(runner, "execute", runner)
+    if executor is None or isinstance(executor, (str, InlineExecutor)):
+        return body
     return lambda ctx: executor.execute(body, ctx)
 
 
 def _compile(
-    specs: Sequence[StageSpec],
-    bodies: Sequence[Body],
-    interceptors: Sequence[BaseInterceptor],
+    specs: Sequence[StageSpec], interceptors: Sequence[BaseInterceptor]
 ) -> tuple[CompiledStage, ...]:
     """Turn sound specs into stages that know their successors by number."""
     ids = {spec.name: number for number, spec in enumerate(specs)}
@@ -297,7 +305,7 @@ def _compile(
             CompiledStage(
                 number,
                 spec,
-                compile_chain(spec.name, bodies[number], interceptors),
+                compile_chain(spec.name, _body(spec), interceptors),
                 dependencies=dependencies[number],
                 dependants=tuple(dependants[number]),
                 branch_count=sum(branches[dependency] for dependency in dependencies[number]),

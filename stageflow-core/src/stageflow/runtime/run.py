@@ -9,7 +9,6 @@ from contextvars import copy_context
 from inspect import iscoroutine
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple, final
-from uuid import uuid4
 
 from stageflow.context.frozen import freeze
 from stageflow.context.identity import RunIdentity
@@ -40,6 +39,7 @@ from stageflow.stages.timer import PipelineTimer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from uuid import UUID
 
     from stageflow.protocols import EventSink
     from stageflow.runtime.cancellation import CancellationToken
@@ -71,7 +71,7 @@ class RunRequest(NamedTuple):
         """
         context = self.context
         if context is None:
-            snapshot = ContextSnapshot(RunIdentity(pipeline_run_id=uuid4()), input_text=self.input_text)
+            snapshot = ContextSnapshot(RunIdentity(pipeline_run_id=_new_id()), input_text=self.input_text)
         else:
             if isinstance(context, PipelineContext):
                 snapshot = context.to_snapshot()
@@ -84,7 +84,7 @@ class RunRequest(NamedTuple):
                 fix = "Pass a PipelineContext or a ContextSnapshot; a text goes into input_text="
                 raise ConfigurationError(msg, fix=fix)
             if snapshot.pipeline_run_id is None:
-                snapshot = snapshot.with_run_id(snapshot.run_id.with_pipeline_run_id(uuid4()))
+                snapshot = snapshot.with_run_id(snapshot.run_id.with_pipeline_run_id(_new_id()))
             if self.input_text is not None:
                 snapshot = snapshot.with_input(self.input_text)
         return snapshot.with_metadata(**self.metadata) if self.metadata else snapshot
@@ -208,7 +208,11 @@ class Run:
         dependencies = self._graph.stage(stage).dependencies
         return StageInputs(
             self.snapshot,
-            {stages[number].name: output for number in dependencies if (output := outputs[number]) is not None},
+            {
+                stages[number].name: output
+                for number in dependencies
+                if (output := outputs[number]) is not None
+            },
             self._ports,
             [stages[number].name for number in dependencies],
             stage,
@@ -261,7 +265,9 @@ class Run:
         loop, home = asyncio.get_running_loop(), threading.get_ident()
 
         def cancel(reason: str = "the context was marked as cancelled") -> None:
-            error = PipelineCancelled(PipelineCancelled.EXTERNAL, reason, run_id=self.snapshot.pipeline_run_id)
+            error = PipelineCancelled(
+                PipelineCancelled.EXTERNAL, reason, run_id=self.snapshot.pipeline_run_id
+            )
             if threading.get_ident() == home:
                 self.stop(error)
             else:
@@ -287,7 +293,11 @@ class Run:
             except asyncio.CancelledError as exc:
                 cancelled = exc
                 reason = "its caller was cancelled"
-                self.stop(PipelineCancelled(PipelineCancelled.EXTERNAL, reason, run_id=self.snapshot.pipeline_run_id))
+                self.stop(
+                    PipelineCancelled(
+                        PipelineCancelled.EXTERNAL, reason, run_id=self.snapshot.pipeline_run_id
+                    )
+                )
             except GeneratorExit:  # the caller's coroutine is being closed: nothing can be awaited any more
                 self.stop(PipelineCancelled(PipelineCancelled.EXTERNAL, "its caller went away"))
                 raise
@@ -303,7 +313,9 @@ class Run:
             except asyncio.CancelledError as exc:
                 cancelled = exc
         for name, error in task.result()[1]:
-            _logger.warning("The cleanup %r of run %s failed", name, self.snapshot.pipeline_run_id, exc_info=error)
+            _logger.warning(
+                "The cleanup %r of run %s failed", name, self.snapshot.pipeline_run_id, exc_info=error
+            )
             self.emit(vocabulary.CLEANUP_FAILED, {"cleanup": name, "error": _said(error)})
         return cancelled
 
@@ -323,7 +335,11 @@ class Run:
                     self._emit_stage(stage, vocabulary.STAGE_SKIPPED, {"reason": SkipReason.RUN_STOPPED})
         error = self._ending
         results = PipelineResults(
-            {stage.name: output for stage, output in zip(self._graph.stages, outputs, strict=True) if output is not None},
+            {
+                stage.name: output
+                for stage, output in zip(self._graph.stages, outputs, strict=True)
+                if output is not None
+            },
             run_id=self.snapshot.pipeline_run_id,
             error=error,
             duration_ms=(monotonic_ns() - self.timer.started_ns) / 1e6,
@@ -342,7 +358,9 @@ class Run:
         data: dict[str, Any] = {"duration_ms": results.duration_ms, "stage_counts": counts}
         error = results.error
         if isinstance(error, PipelineCancelled):
-            self.emit(vocabulary.PIPELINE_CANCELLED, {**data, "reason": error.reason, "cancelled_by": error.stage})
+            self.emit(
+                vocabulary.PIPELINE_CANCELLED, {**data, "reason": error.reason, "cancelled_by": error.stage}
+            )
         elif isinstance(error, StageExecutionError):
             data |= {"error": error.what, "code": error.code, "failed_stage": error.stage}
             best_effort = self._graph.failure_mode is FailureMode.BEST_EFFORT
@@ -377,7 +395,7 @@ class Run:
         duration_ms = (now_ns - attempt.started_ns) / 1e6
         if error is None and attempt.interrupted is not Interruption.TIMED_OUT:
             try:
-                output = value if value.__class__ is StageOutput else as_output(stage.name, value)
+                output = as_output(stage.name, value)
                 output = output.settled(freeze(output.data), duration_ms)
             except Exception as exc:  # noqa: BLE001 - what a stage returns may be anything; then the stage fails
                 error = exc
@@ -396,7 +414,9 @@ class Run:
         status = output.status
         if status is StageStatus.RETRY:
             error = RuntimeError(output.error)
-            if not self._try_again(attempt, error, DEFAULT_RETRY.max_attempts, output.data.get("retry_after", 0.0)):
+            if not self._try_again(
+                attempt, error, DEFAULT_RETRY.max_attempts, output.data.get("retry_after", 0.0)
+            ):
                 self._fail(stage, error, attempt, output)
             return
         if status is StageStatus.FAIL:
@@ -406,7 +426,9 @@ class Run:
         if self._emitter.listening:
             data: dict[str, Any] = {"duration_ms": output.duration_ms, "attempt": attempt.number}
             if status is StageStatus.SKIP:
-                self._emit_stage(stage, vocabulary.STAGE_SKIPPED, {**data, "reason": output.data.get("reason", "")})
+                self._emit_stage(
+                    stage, vocabulary.STAGE_SKIPPED, {**data, "reason": output.data.get("reason", "")}
+                )
             elif status is StageStatus.CANCEL:
                 reason = output.data.get("cancel_reason", "")
                 self._emit_stage(stage, vocabulary.STAGE_CANCELLED, {**data, "reason": reason})
@@ -478,7 +500,9 @@ class Run:
         self._scheduler.again(attempt, delay)
         return True
 
-    def _fail(self, stage: CompiledStage, error: BaseException, attempt: Attempt | None, output: StageOutput) -> None:
+    def _fail(
+        self, stage: CompiledStage, error: BaseException, attempt: Attempt | None, output: StageOutput
+    ) -> None:
         number = 1 if attempt is None else attempt.number
         output = StageOutput(
             StageStatus.FAIL,
@@ -551,6 +575,12 @@ class Run:
             "execution_mode": snapshot.execution_mode,
             "service": "pipeline" if context is None else context.service,
         }
+
+
+def _new_id() -> UUID:
+    from uuid import uuid4  # importing uuid asks what platform this is; that can wait until something runs
+
+    return uuid4()
 
 
 _IDS = ("pipeline_run_id", "request_id", "session_id", "user_id", "org_id")

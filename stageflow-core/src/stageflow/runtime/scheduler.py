@@ -188,7 +188,7 @@ class Scheduler:
             await self._drive(task)
 
     @coroutine
-    def _drive(self, task: asyncio.Task[None]) -> Generator[Any, Any, None]:
+    def _drive(self, task: asyncio.Task[None]) -> Generator[Any, Any, None]:  # noqa: C901 - one hot loop
         """Run ready stages, one after another, until none is left or this lane may not be used again."""
         run, ready, context = self._run, self.ready, self._context
         turn_ns = monotonic_ns()

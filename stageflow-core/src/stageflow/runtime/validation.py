@@ -35,7 +35,8 @@ def validate(specs: Sequence[StageSpec], *, pipeline: str, more: Iterable[BuildP
         stages = problems[0].stages
         raise CycleDetectedError((*stages, stages[0]), problems=problems, pipeline=pipeline)
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    raise PipelineValidationError(f"The pipeline does not build: {count}", problems=problems, pipeline=pipeline)
+    message = f"The pipeline does not build: {count}"
+    raise PipelineValidationError(message, problems=problems, pipeline=pipeline)
 
 
 def find_problems(specs: Sequence[StageSpec]) -> list[BuildProblem]:
@@ -54,7 +55,8 @@ def find_problems(specs: Sequence[StageSpec]) -> list[BuildProblem]:
     for spec in by_name.values():
         problems += _dependency_problems(spec, by_name)
     edges = {
-        name: [one for one in spec.dependencies if one in by_name and one != name] for name, spec in by_name.items()
+        name: [one for one in spec.dependencies if one in by_name and one != name]
+        for name, spec in by_name.items()
     }
     for cycle in find_cycles(edges):
         message = f"Stages wait for each other: {' -> '.join([*cycle, cycle[0]])}"
@@ -67,7 +69,9 @@ def _own_problems(spec: StageSpec) -> Iterator[BuildProblem]:
     name: Any = spec.name
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         message = f"{name!r} is not a name for a stage"
-        yield BuildProblem("SF-BUILD-NAME", message, fix="Use a printable text that is not empty", stages=[str(name)])
+        yield BuildProblem(
+            "SF-BUILD-NAME", message, fix="Use a printable text that is not empty", stages=[str(name)]
+        )
         name = str(name)
     if not isinstance(spec.kind, StageKind):  # pyright: ignore[reportUnnecessaryIsInstance]
         kinds = ", ".join(f"StageKind.{kind.name}" for kind in StageKind)
@@ -76,6 +80,10 @@ def _own_problems(spec: StageSpec) -> Iterator[BuildProblem]:
     if spec.timeout is not None and not spec.timeout > 0:  # written so that NaN is refused too
         message = f"Stage {name!r} has a time limit of {spec.timeout!r} seconds"
         yield BuildProblem("SF-BUILD-TIMEOUT", message, fix="Use a positive number of seconds", stages=[name])
+    if spec.when is not None and (not callable(spec.when) or inspect.iscoroutinefunction(spec.when)):
+        message = f"when= of stage {name!r} is {spec.when!r}, which is not a plain function"
+        fix = "Pass a function of the stage's inputs that returns True or False; decide slower things in a ROUTE stage"
+        yield BuildProblem("SF-BUILD-WHEN", message, fix=fix, stages=[name])
     yield from _runner_problems(spec, name)
 
 
@@ -94,9 +102,13 @@ def _runner_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
         return
     method = getattr(runner, "execute", None)
     called = method if method is not None else runner
-    if isinstance(runner, type) and method is None:
+    if isinstance(runner, type) and method is not None:
+        yield from _config_problems(spec, runner, name)
+    elif isinstance(runner, type):
         message = f"The class {runner.__qualname__}, the runner of stage {name!r}, has no execute()"
-        yield BuildProblem("SF-BUILD-RUNNER", message, fix="Give it: async def execute(self, ctx)", stages=[name])
+        yield BuildProblem(
+            "SF-BUILD-RUNNER", message, fix="Give it: async def execute(self, ctx)", stages=[name]
+        )
     elif not callable(called):
         message = f"The runner of stage {name!r} is {runner!r}, which nothing can call"
         fix = "Use a class with execute, an instance of one, an async function, or a stage made with @stage"
@@ -107,8 +119,22 @@ def _runner_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
         yield BuildProblem("SF-BUILD-NOT-ASYNC", message, fix=fix, stages=[name])
 
 
+def _config_problems(spec: StageSpec, runner: type, name: str) -> Iterator[BuildProblem]:
+    """Yield whether the runner's constructor does not take the config, before a run finds out."""
+    try:
+        signature = inspect.signature(runner)
+    except (ValueError, TypeError):  # some classes do not say what they take
+        return
+    try:
+        signature.bind(**spec.config)
+    except TypeError as exc:
+        message = f"The config of stage {name!r} does not fit {runner.__qualname__}{signature}: {exc}"
+        fix = "Pass what the constructor takes by config={...}, or pass an instance as the runner"
+        yield BuildProblem("SF-BUILD-CONFIG", message, fix=fix, stages=[name])
+
+
 def _returns_plainly(function: Any) -> bool:
-    """Say whether a plain function returns a plain value, as far as its annotation tells; it may return an awaitable."""
+    """Say whether a plain function gives a plain value, as far as its annotation tells; it may give an awaitable."""
     annotation = str(function.__annotations__.get("return", ""))
     return function.__name__ != "<lambda>" and not any(
         word in annotation for word in ("Awaitable", "Coroutine", "Future", "Task", "Any")
@@ -171,7 +197,7 @@ def _walk_cycle(knot: list[str], edges: Mapping[str, Sequence[str]]) -> list[str
     return walked[walked.index(name) :]
 
 
-def _knots(edges: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+def _knots(edges: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:  # noqa: C901 - Tarjan's, in one piece
     """Yield the strongly connected components."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}

@@ -1,13 +1,20 @@
 """What a stage author touches: stages, outputs, inputs and contexts."""
 
-from stageflow.stages.context import PipelineContext, StageContext, create_stage_context, extract_service
-from stageflow.stages.inputs import StageInputs, UndeclaredDependencyError, create_stage_inputs
-from stageflow.stages.output import StageArtifact, StageEvent, StageOutput
-from stageflow.stages.result import StageResult
-from stageflow.stages.retry import RetryPolicy
-from stageflow.stages.spec import StageSpec
-from stageflow.stages.stage import Stage, StageKind, StageStatus
-from stageflow.stages.timer import PipelineTimer
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stageflow.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from stageflow.stages.context import PipelineContext, StageContext, create_stage_context, extract_service
+    from stageflow.stages.inputs import StageInputs, UndeclaredDependencyError, create_stage_inputs
+    from stageflow.stages.output import StageArtifact, StageEvent, StageOutput
+    from stageflow.stages.result import StageResult
+    from stageflow.stages.retry import RetryPolicy
+    from stageflow.stages.spec import StageSpec
+    from stageflow.stages.stage import Stage, StageKind, StageStatus
+    from stageflow.stages.timer import PipelineTimer
 
 __all__ = [
     "PipelineContext",
@@ -28,3 +35,18 @@ __all__ = [
     "create_stage_inputs",
     "extract_service",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "context": ("PipelineContext", "StageContext", "create_stage_context", "extract_service"),
+            "inputs": ("StageInputs", "UndeclaredDependencyError", "create_stage_inputs"),
+            "output": ("StageArtifact", "StageEvent", "StageOutput"),
+            "result": ("StageResult",),
+            "retry": ("RetryPolicy",),
+            "spec": ("StageSpec",),
+            "stage": ("Stage", "StageKind", "StageStatus"),
+            "timer": ("PipelineTimer",),
+        },
+    )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 __all__ = ["accepts", "assignable", "shown"]
 
 
-def assignable(source: Any, target: Any) -> bool:
+def assignable(source: Any, target: Any) -> bool:  # noqa: PLR0911 - a list of cases
     """Say whether every value of *source* is also one of *target*.
 
     This is the part of the typing rules that signatures of stages need: classes, unions, ``Literal``,

@@ -11,13 +11,13 @@ from stageflow.context.identity import RunIdentity
 from stageflow.context.snapshot import ContextSnapshot
 from stageflow.errors import PipelineCancelled
 from stageflow.events.sink import get_event_sink
-from stageflow.stages.inputs import StageInputs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from uuid import UUID
 
     from stageflow.protocols import EventSink
+    from stageflow.stages.inputs import StageInputs
     from stageflow.stages.output import StageArtifact
     from stageflow.stages.timer import PipelineTimer
 
@@ -73,7 +73,11 @@ class _DetachedScope:
     __slots__ = ("_inputs", "cancel_reason", "data", "event_sink", "snapshot", "timer")
 
     def __init__(
-        self, snapshot: ContextSnapshot, inputs: StageInputs, timer: PipelineTimer, event_sink: EventSink | None
+        self,
+        snapshot: ContextSnapshot,
+        inputs: StageInputs,
+        timer: PipelineTimer,
+        event_sink: EventSink | None,
     ) -> None:
         self.snapshot = snapshot
         self.timer = timer
@@ -82,7 +86,7 @@ class _DetachedScope:
         self.cancel_reason: str | None = None
         self._inputs = inputs
 
-    def inputs_of(self, stage: str) -> StageInputs:  # noqa: ARG002 - the one stage there is
+    def inputs_of(self, stage: str) -> StageInputs:
         return self._inputs
 
     def emit(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002 - the event's type
@@ -94,7 +98,9 @@ class _DetachedScope:
             _logger.warning("The event sink %r raised on %r", self.event_sink, type, exc_info=True)
 
     def register_cleanup(self, callback: Callable[[], Awaitable[None]], name: str | None) -> None:
-        msg = f"Cannot register {name or callback!r}: this context belongs to no run, so nothing would call it"
+        msg = (
+            f"Cannot register {name or callback!r}: this context belongs to no run, so nothing would call it"
+        )
         raise RuntimeError(msg)
 
 
@@ -225,7 +231,9 @@ class StageContext:
 
     def record_stage_event(self, stage: str, status: str, **data: Any) -> None:
         """Emit ``stage.<status>`` about *stage*."""
-        self._scope.emit(f"stage.{status}", {"stage": stage, "status": status, "stage_name": self._stage_name, **data})
+        self._scope.emit(
+            f"stage.{status}", {"stage": stage, "status": status, "stage_name": self._stage_name, **data}
+        )
 
     def register_cleanup(self, callback: Callable[[], Awaitable[None]], *, name: str | None = None) -> None:
         """Call *callback* when the run ends, however it ends; the last registered is called first."""
@@ -466,7 +474,9 @@ class PipelineContext:
         except Exception:
             _logger.warning("The event sink %r raised on %r", self.event_sink, type, exc_info=True)
 
-    def record_stage_event(self, *, stage: str, status: str, payload: Mapping[str, Any] | None = None) -> None:
+    def record_stage_event(
+        self, *, stage: str, status: str, payload: Mapping[str, Any] | None = None
+    ) -> None:
         """Emit ``stage.<stage>.<status>``."""
         moment = {"stage": stage, "status": status, "timestamp": self.now().isoformat()}
         self.try_emit_event(f"stage.{stage}.{status}", {**moment, **(payload or {})})

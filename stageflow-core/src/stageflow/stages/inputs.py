@@ -50,7 +50,9 @@ class StageInputs:
         self.snapshot = snapshot
         self.prior_outputs: Mapping[str, StageOutput] = prior_outputs if prior_outputs is not None else {}
         self.ports = ports
-        self.declared_deps: frozenset[str] = frozenset(self.prior_outputs if declared_deps is None else declared_deps)
+        self.declared_deps: frozenset[str] = frozenset(
+            self.prior_outputs if declared_deps is None else declared_deps
+        )
         self.stage_name = stage_name
         self.strict = strict
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, final
 
-from stageflow.stages.record import Record
+from stageflow.context.record import Record
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
@@ -14,7 +14,21 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_VALUE", "StageArtifact", "StageEvent", "StageOutput"]
 
-NO_VALUE: Final[Any] = type("NoValue", (), {"__repr__": lambda _: "NO_VALUE", "__reduce__": lambda _: "NO_VALUE"})()
+
+@final
+class _NoValue:
+    """The type of ``NO_VALUE``; there is one instance, also after pickling."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "NO_VALUE"
+
+    def __reduce__(self) -> str:
+        return "NO_VALUE"
+
+
+NO_VALUE: Final[Any] = _NoValue()
 """Stands for "this output was not made from one typed value"."""
 
 _OK, _SKIP, _CANCEL, _FAIL, _RETRY = (
@@ -36,7 +50,8 @@ class StageArtifact(Record):
         timestamp: When it was made; now, in UTC, by default.
     """
 
-    __slots__ = ("type", "payload", "timestamp")  # noqa: RUF023 - the order of the constructor
+    __slots__ = ("payload", "timestamp", "type")
+    __match_args__ = ("type", "payload", "timestamp")
     type: str
     payload: Any
     timestamp: datetime
@@ -57,7 +72,8 @@ class StageEvent(Record):
         timestamp: When it happened; now, in UTC, by default.
     """
 
-    __slots__ = ("type", "data", "timestamp")  # noqa: RUF023 - the order of the constructor
+    __slots__ = ("data", "timestamp", "type")
+    __match_args__ = ("type", "data", "timestamp")
     type: str
     data: Mapping[str, Any]
     timestamp: datetime
@@ -91,7 +107,8 @@ class StageOutput(Record):
     ```
     """
 
-    __slots__ = ("status", "data", "artifacts", "events", "error", "duration_ms", "version", "value")  # noqa: RUF023
+    __slots__ = ("artifacts", "data", "duration_ms", "error", "events", "status", "value", "version")
+    __match_args__ = ("status", "data", "artifacts", "events", "error", "duration_ms", "version", "value")
     status: StageStatus
     data: Mapping[str, Any]
     artifacts: Sequence[StageArtifact]
@@ -127,7 +144,9 @@ class StageOutput(Record):
         _set_value(self, value)
 
     @classmethod
-    def ok(cls, data: Mapping[str, Any] | None = None, *, version: str | None = None, **more: Any) -> StageOutput:
+    def ok(
+        cls, data: Mapping[str, Any] | None = None, *, version: str | None = None, **more: Any
+    ) -> StageOutput:
         """The stage did its work; *data* and the keywords together are what it hands over."""
         if data is None:
             return cls(_OK, more, version=version)
@@ -206,7 +225,7 @@ class StageOutput(Record):
 
 # Writing through the slots' descriptors passes the guard in ``Record.__setattr__`` at a third of the cost of
 # ``object.__setattr__``: an output is made once or twice for every stage of every run.
-_slots: dict[str, Any] = vars(StageOutput)
+_slots: Mapping[str, Any] = vars(StageOutput)
 _new = object.__new__
 _set_status = _slots["status"].__set__
 _set_data = _slots["data"].__set__

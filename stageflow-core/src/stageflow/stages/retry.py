@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from typing import final
 
 __all__ = ["DEFAULT_RETRY", "RetryPolicy"]
-
-_rng = random.Random()  # noqa: S311 - jitter spreads load; it protects nothing
 
 
 @final
@@ -63,7 +60,11 @@ class RetryPolicy:
         """Return the wait after the given failed *attempt* (from 1), in seconds."""
         # The exponent is capped because 2**n of a large n does not fit a float.
         bound = min(self.max_delay, self.base_delay * 2.0 ** min(attempt - 1, 64))
-        return max(_rng.uniform(0.0, bound) if self.jitter else bound, retry_after)
+        if self.jitter:
+            from random import uniform  # a retry is rare, and the import is not cheap
+
+            bound = uniform(0.0, bound)  # noqa: S311 - jitter spreads load; it protects nothing
+        return max(bound, retry_after)
 
     def __repr__(self) -> str:
         return f"RetryPolicy({self.max_attempts}, base_delay={self.base_delay}, max_delay={self.max_delay})"

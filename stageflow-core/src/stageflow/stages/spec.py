@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from stageflow.stages.record import Record
+from stageflow.context.record import Record
 from stageflow.stages.stage import StageKind
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class StageSpec(Record):
         requires: Dependencies without whose value the stage cannot run; it is skipped then.
     """
 
-    __slots__ = (  # noqa: RUF023 - the order of the constructor
+    __match_args__ = (
         "name",
         "runner",
         "kind",
@@ -51,6 +51,7 @@ class StageSpec(Record):
         "executor",
         "requires",
     )
+    __slots__ = __match_args__
     name: str
     runner: Any
     kind: StageKind
@@ -71,7 +72,6 @@ class StageSpec(Record):
         dependencies: Iterable[str] = (),
         conditional: bool = False,  # noqa: FBT001, FBT002 - the published signature is positional
         config: Mapping[str, Any] | None = None,
-        *,
         when: Callable[[StageInputs], bool] | None = None,
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
@@ -91,3 +91,19 @@ class StageSpec(Record):
         put(self, "retry", retry)
         put(self, "executor", executor)
         put(self, "requires", frozenset(requires))
+
+    def placed(self, runner: Any, executor: Executor | None) -> StageSpec:
+        """Return a copy whose runner and executor are those that the names stood for."""
+        return StageSpec(
+            self.name,
+            runner,
+            self.kind,
+            self.dependencies,
+            self.conditional,
+            self.config,
+            when=self.when,
+            timeout=self.timeout,
+            retry=self.retry,
+            executor=executor,
+            requires=self.requires,
+        )

@@ -121,10 +121,14 @@ class StageDef(Generic[T_co]):
         self._hints: dict[str, Any] | None = None
         parameters = inspect.signature(function).parameters
         self.uses: dict[str, _Use] = {
-            key: parameter.default for key, parameter in parameters.items() if isinstance(parameter.default, _Use)
+            key: parameter.default
+            for key, parameter in parameters.items()
+            if isinstance(parameter.default, _Use)
         }
         # The context is the parameter without a default, if the function wants it at all.
-        self._context = next((key for key, one in parameters.items() if one.default is inspect.Parameter.empty), None)
+        self._context = next(
+            (key for key, one in parameters.items() if one.default is inspect.Parameter.empty), None
+        )
 
     def spec(self) -> StageSpec:
         """Return the stage as a pipeline describes it; its dependencies are those it uses."""
@@ -165,7 +169,9 @@ class StageDef(Generic[T_co]):
         wanted = self.hints().get("return", Any)
         if not accepts(wanted, value):
             what = f"It returned {type(value).__name__}, but its signature promises {shown(wanted)}"
-            raise StageContractError(self.name, what, fix="Return the promised type, or correct the annotation")
+            raise StageContractError(
+                self.name, what, fix="Return the promised type, or correct the annotation"
+            )
         value = freeze(value)
         return StageOutput(StageStatus.OK, _wire_form(value), value=value)
 
@@ -178,10 +184,12 @@ class StageDef(Generic[T_co]):
         plain: object = data["value"] if set(data) == {"value"} and not _has_field(wanted, "value") else data
         if accepts(wanted, plain):
             return cast("T_co", plain)
-        from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - only where data must become a model
+        from pydantic import TypeAdapter, ValidationError
 
         try:
-            return TypeAdapter[Any](wanted).validate_python(dict(data) if plain is data else plain)
+            return cast(
+                "T_co", TypeAdapter[Any](wanted).validate_python(dict(data) if plain is data else plain)
+            )
         except ValidationError as exc:
             what = f"Its data does not make a {shown(wanted)}: {exc}"
             raise StageContractError(self.name, what, fix="Correct what the stage returns") from exc
@@ -226,9 +234,7 @@ class StageDef(Generic[T_co]):
             given = members[0]
         problems: list[BuildProblem] = []
         if given is not StageOutput and not assignable(given, wanted):
-            message = (
-                f"Stage {self.name!r} wants {key}: {shown(wanted)}, but {used.stage.name!r} gives {shown(given)}"
-            )
+            message = f"Stage {self.name!r} wants {key}: {shown(wanted)}, but {used.stage.name!r} gives {shown(given)}"
             fix = f"Annotate {key!r} as {shown(given)}, or let {used.stage.name!r} return {shown(wanted)}"
             stages = [self.name, used.stage.name]
             problems.append(BuildProblem("SF-BUILD-TYPE", message, fix=fix, stages=stages))
@@ -286,7 +292,9 @@ def stage(
     def decorate(function: Callable[..., Awaitable[Any]]) -> StageDef[Any]:
         if not inspect.iscoroutinefunction(function):
             msg = f"@stage takes an async function, not {function!r}"
-            raise ConfigurationError(msg, fix="Write 'async def', and await asyncio.to_thread(...) for blocking work")
+            raise ConfigurationError(
+                msg, fix="Write 'async def', and await asyncio.to_thread(...) for blocking work"
+            )
         return StageDef(function, function.__name__ if name is None else name, kind, options)
 
     return decorate if function is None else decorate(function)
@@ -299,11 +307,14 @@ def _wire_form(value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return cast("Mapping[str, Any]", value)
     if hasattr(value, "model_dump"):
-        return value.model_dump()
+        dumped: Mapping[str, Any] = value.model_dump()
+        return dumped
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     return {"value": value}
 
 
 def _has_field(annotation: Any, name: str) -> bool:
-    return name in getattr(annotation, "model_fields", ()) or name in getattr(annotation, "__dataclass_fields__", ())
+    return name in getattr(annotation, "model_fields", ()) or name in getattr(
+        annotation, "__dataclass_fields__", ()
+    )
