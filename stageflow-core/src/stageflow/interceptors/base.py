@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stageflow.stages.result import StageResult
     from stageflow.stages.retry import RetryPolicy
     from stageflow.stages.spec import StageSpec
+    from stageflow.stages.stage import StageKind
 
 __all__ = ["BaseInterceptor", "ErrorAction", "InterceptorContext", "InterceptorResult", "Invocation"]
 
@@ -138,6 +139,16 @@ class InterceptorContext:
     def execution_mode(self) -> str | None:
         """The mode that the run was started in."""
         return self.stage.execution_mode
+
+    @property
+    def kind(self) -> StageKind:
+        """What the stage is for."""
+        return self.stage.kind
+
+    @property
+    def pipeline(self) -> str:
+        """The name of the pipeline that the stage runs in."""
+        return self.stage.pipeline
 
     @property
     def attempt(self) -> int:

@@ -196,6 +196,11 @@ class Run:
     # --- what the contexts of its stages see ------------------------------------------------------------
 
     @property
+    def pipeline(self) -> str:
+        """The name of the pipeline."""
+        return self._graph.name
+
+    @property
     def cancel_reason(self) -> str | None:
         """Why the run is ending early, or None while it is not."""
         if self._scheduler.stopping and self._ending is not None:
@@ -387,7 +392,7 @@ class Run:
         limit = stage.timeout
         if self._stage_limit is not None:
             limit = self._stage_limit / 1000 if self._stage_limit > 0 else None
-        return Attempt(stage, StageContext.of(self, stage.name, attempt), attempt, limit)
+        return Attempt(stage, StageContext.of(self, stage.spec, attempt), attempt, limit)
 
     def leave(self, attempt: Attempt, value: object, error: BaseException | None, now_ns: int) -> None:
         """Settle a stage whose attempt ended with *value*, or with *error*."""

@@ -11,6 +11,7 @@ from stageflow.context.identity import RunIdentity
 from stageflow.context.snapshot import ContextSnapshot
 from stageflow.errors import PipelineCancelled
 from stageflow.events.sink import get_event_sink
+from stageflow.stages.spec import StageSpec
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from stageflow.protocols import EventSink
     from stageflow.stages.inputs import StageInputs
     from stageflow.stages.output import StageArtifact
+    from stageflow.stages.stage import StageKind
     from stageflow.stages.timer import PipelineTimer
 
 __all__ = ["PipelineContext", "RunScope", "StageContext", "create_stage_context", "extract_service"]
@@ -32,6 +34,11 @@ class RunScope(Protocol):
     @property
     def snapshot(self) -> ContextSnapshot:
         """What the run was started with."""
+        ...
+
+    @property
+    def pipeline(self) -> str:
+        """The name of the pipeline."""
         ...
 
     @property
@@ -70,7 +77,7 @@ class RunScope(Protocol):
 class _DetachedScope:
     """Stands in for the run in a context that somebody made by hand, mostly in tests."""
 
-    __slots__ = ("_inputs", "cancel_reason", "data", "event_sink", "snapshot", "timer")
+    __slots__ = ("_inputs", "cancel_reason", "data", "event_sink", "pipeline", "snapshot", "timer")
 
     def __init__(
         self,
@@ -84,6 +91,7 @@ class _DetachedScope:
         self.event_sink = event_sink
         self.data: dict[str, Any] = {}
         self.cancel_reason: str | None = None
+        self.pipeline = "pipeline"
         self._inputs = inputs
 
     def inputs_of(self, stage: str) -> StageInputs:
@@ -125,10 +133,10 @@ class StageContext:
     ```
     """
 
-    __slots__ = ("_attempt", "_inputs", "_scope", "_stage_name")
+    __slots__ = ("_attempt", "_inputs", "_scope", "_spec")
 
     _scope: RunScope
-    _stage_name: str
+    _spec: StageSpec
     _inputs: StageInputs | None
     _attempt: int
 
@@ -141,16 +149,16 @@ class StageContext:
         event_sink: EventSink | None = None,
     ) -> None:
         self._scope = _DetachedScope(snapshot, inputs, timer, event_sink)
-        self._stage_name = stage_name
+        self._spec = StageSpec(stage_name, None)
         self._inputs = inputs
         self._attempt = 1
 
     @classmethod
-    def of(cls, scope: RunScope, stage_name: str, attempt: int) -> StageContext:
+    def of(cls, scope: RunScope, spec: StageSpec, attempt: int) -> StageContext:
         """Make the context of one attempt of a stage in a run; its inputs are put together when first read."""
         self = _new(cls)
         self._scope = scope
-        self._stage_name = stage_name
+        self._spec = spec
         self._inputs = None
         self._attempt = attempt
         return self
@@ -164,13 +172,23 @@ class StageContext:
     def inputs(self) -> StageInputs:
         """What the stage may read of its dependencies."""
         if self._inputs is None:
-            self._inputs = self._scope.inputs_of(self._stage_name)
+            self._inputs = self._scope.inputs_of(self._spec.name)
         return self._inputs
 
     @property
     def stage_name(self) -> str:
         """The stage."""
-        return self._stage_name
+        return self._spec.name
+
+    @property
+    def kind(self) -> StageKind:
+        """What the stage is for."""
+        return self._spec.kind
+
+    @property
+    def pipeline(self) -> str:
+        """The name of the pipeline that the stage runs in."""
+        return self._scope.pipeline
 
     @property
     def attempt(self) -> int:
@@ -221,18 +239,18 @@ class StageContext:
         """Return the snapshot as plain data, with the stage's name and the start of the run."""
         return {
             **self.snapshot.to_dict(),
-            "stage_name": self._stage_name,
+            "stage_name": self._spec.name,
             "started_at": self.started_at.isoformat(),
         }
 
     def try_emit_event(self, type: str, data: Mapping[str, Any] | None = None) -> None:  # noqa: A002 - published
         """Emit an event of the run; keys of *data* win over the run's ids. Never raises."""
-        self._scope.emit(type, {"stage": self._stage_name, **(data or {})})
+        self._scope.emit(type, {"stage": self._spec.name, **(data or {})})
 
     def record_stage_event(self, stage: str, status: str, **data: Any) -> None:
         """Emit ``stage.<status>`` about *stage*."""
         self._scope.emit(
-            f"stage.{status}", {"stage": stage, "status": status, "stage_name": self._stage_name, **data}
+            f"stage.{status}", {"stage": stage, "status": status, "stage_name": self._spec.name, **data}
         )
 
     def register_cleanup(self, callback: Callable[[], Awaitable[None]], *, name: str | None = None) -> None:
@@ -287,7 +305,7 @@ class StageContext:
         return datetime.now(UTC)
 
     def __repr__(self) -> str:
-        return f"StageContext(stage_name={self._stage_name!r}, run={self.pipeline_run_id}, attempt={self._attempt})"
+        return f"StageContext(stage_name={self._spec.name!r}, run={self.pipeline_run_id}, attempt={self._attempt})"
 
 
 _new = object.__new__
