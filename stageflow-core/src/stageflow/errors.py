@@ -20,19 +20,33 @@ Branches are drawn by who has to act on the error, not by the module that raises
         │   └── StageExecutionError    that stage failed the run; carries the partial results
         ├── StageTimeoutError          (also a TimeoutError) a stage was over its time limit
         ├── StageContractError         (also a TypeError) a stage returned or received the wrong thing
+        ├── OverloadError              too much runs or waits already; worth another attempt later
         ├── UndeclaredDependencyError  a stage reads a stage it does not depend on
         ├── AmbiguousKeyError          (also a LookupError) two dependencies could answer ``get(key)``
         ├── MissingInputError          (also a KeyError) a required output or key is not there
         ├── ReadOnlyDataError          (also a TypeError) somebody tried to change a stage's output
+        ├── CriticalInterceptorError   an interceptor ends the stage
+        ├── CircuitBreakerOpenError    a dependency has failed too often and is not called for a while
+        ├── TransientError             the same may work in a moment; for stages to raise, as are the next four
+        │   ├── RateLimitError         called too often; knows when to come back
+        │   └── ServiceUnavailableError  a dependency does not answer
+        ├── PermanentError             the same input will fail again
+        ├── LogicError                 the program is wrong
+        ├── SystemicError              the surroundings are broken, for every input
+        ├── PolicyError                a rule forbids it
         └── PipelineCancelled          the run was cancelled; carries the partial results
             └── RunTimeoutError        (also a TimeoutError) the run's deadline passed
 
 Each class has a stable ``code``. A message says what happened, where, and what to do, and names the
 page of the code in ``docs/reference/errors/``. Errors pickle with all their attributes.
+
+Across the branches, each class also has an ``error_class``: whether to try again, and whom to tell. What an error of
+somebody else's is, ``stageflow.observability.classify`` says.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -41,28 +55,39 @@ if TYPE_CHECKING:
 __all__ = [
     "AmbiguousKeyError",
     "BuildProblem",
+    "CircuitBreakerOpenError",
     "ConfigurationError",
     "ContributionConflictError",
     "ContributionInvalidError",
     "ContributionNotFoundError",
+    "CriticalInterceptorError",
     "CycleDetectedError",
+    "ErrorClass",
     "LazyImportError",
+    "LogicError",
     "MissingExtraError",
     "MissingInputError",
+    "OverloadError",
+    "PermanentError",
     "PipelineCancelled",
     "PipelineError",
     "PipelineValidationError",
     "PluginApiError",
     "PluginError",
     "PluginLoadError",
+    "PolicyError",
+    "RateLimitError",
     "ReadOnlyDataError",
     "RunError",
     "RunTimeoutError",
+    "ServiceUnavailableError",
     "StageContractError",
     "StageError",
     "StageExecutionError",
     "StageTimeoutError",
     "StageflowError",
+    "SystemicError",
+    "TransientError",
     "UndeclaredDependencyError",
     "close_matches",
 ]
@@ -84,6 +109,32 @@ def close_matches(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
+class ErrorClass(StrEnum):
+    """What kind of trouble an error is: whether to try again, and whom to tell.
+
+    Attributes:
+        TRANSIENT: The same may work in a moment: time-outs, lost connections, rate limits. Try again.
+        PERMANENT: The same input will fail again. Tell whoever sent it.
+        LOGIC: The program is wrong. Tell whoever wrote it.
+        SYSTEMIC: The surroundings are broken, for every input: memory, disk, installation. Tell whoever operates it.
+        POLICY: A rule forbids it. Tell whoever asked, and the audit trail.
+
+    ```python
+    from stageflow.errors import ErrorClass, RateLimitError
+
+    error = RateLimitError("429 from the model", retry_after=2.0)
+    print(error.error_class, error.retryable, ErrorClass("policy").name)
+    #> transient True POLICY
+    ```
+    """
+
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    LOGIC = "logic"
+    SYSTEMIC = "systemic"
+    POLICY = "policy"
+
+
 def _rebuild(cls: type[StageflowError], args: tuple[object, ...]) -> StageflowError:
     """Unpickle without the constructor, whose arguments are gone; the attributes follow as state."""
     return cls.__new__(cls, *args)
@@ -98,6 +149,9 @@ class StageflowError(Exception):
         fix: What the reader can do about it, or nothing.
         code: Overrides the class's code where one class covers several cases.
 
+    Attributes:
+        error_class: Whether to try again, and whom to tell.
+
     ```python
     from stageflow.errors import ConfigurationError
 
@@ -110,6 +164,7 @@ class StageflowError(Exception):
     """
 
     code: str = "SF-ERROR"
+    error_class: ErrorClass = ErrorClass.PERMANENT
     what: str
     where: str
     fix: str
@@ -121,6 +176,11 @@ class StageflowError(Exception):
         if code is not None:
             self.code = code
         super().__init__(what)
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same may work if it is tried again."""
+        return self.error_class is ErrorClass.TRANSIENT
 
     @property
     def docs(self) -> str:
@@ -152,6 +212,7 @@ class ConfigurationError(StageflowError):
     """A setting, a target or the installation is not usable as it is."""
 
     code = "SF-CONFIG"
+    error_class = ErrorClass.SYSTEMIC
 
 
 class MissingExtraError(ConfigurationError, ImportError):
@@ -209,6 +270,7 @@ class PluginError(StageflowError):
     """
 
     code = "SF-PLUGIN"
+    error_class = ErrorClass.SYSTEMIC
 
     def __init__(self, what: str, *, plugin: str = "", distribution: str = "", fix: str = "") -> None:
         self.plugin = plugin
@@ -256,6 +318,7 @@ class PipelineError(StageflowError):
     """A pipeline is wrong as it is written."""
 
     code = "SF-BUILD"
+    error_class = ErrorClass.LOGIC
 
 
 class BuildProblem:
@@ -391,6 +454,8 @@ class StageError(RunError):
     def __init__(self, stage: str, original: BaseException, *, where: str = "", fix: str = "") -> None:
         self.stage = stage
         self.original = original
+        if isinstance(original, StageflowError):
+            self.error_class = original.error_class
         super().__init__(
             f"Stage {stage!r} failed: {_describe(original)}",
             where=where or f"stage {stage!r}",
@@ -438,6 +503,11 @@ class StageExecutionError(StageError):
         )
         super().__init__(stage, original, where=where, fix=fix)
 
+    @property
+    def retryable(self) -> bool:
+        """The same as ``recoverable``."""
+        return self.recoverable
+
 
 class StageTimeoutError(RunError, TimeoutError):
     """A stage was over its time limit and was cancelled.
@@ -448,6 +518,7 @@ class StageTimeoutError(RunError, TimeoutError):
     """
 
     code = "SF-RUN-STAGE-TIMEOUT"
+    error_class = ErrorClass.TRANSIENT
 
     def __init__(self, stage: str, timeout: float) -> None:
         self.stage = stage
@@ -469,10 +540,32 @@ class StageContractError(RunError, TypeError):
     """
 
     code = "SF-RUN-STAGE-CONTRACT"
+    error_class = ErrorClass.LOGIC
 
     def __init__(self, stage: str, what: str, *, fix: str) -> None:
         self.stage = stage
         super().__init__(what, where=f"stage {stage!r}", fix=fix)
+
+
+class OverloadError(RunError):
+    """A stage or a run found its limit reached and the line of those who wait full.
+
+    Args:
+        what: The stage or the pipeline, as ``stage 'embed'``.
+        active: How many run at once.
+        queued: How many wait.
+    """
+
+    code = "SF-RUN-OVERLOAD"
+
+    def __init__(self, what: str, *, active: int, queued: int) -> None:
+        self.active = active
+        self.queued = queued
+        super().__init__(
+            f"Too much at once: {active} run and {queued} wait already",
+            where=what,
+            fix="Try again later, or raise max_active or max_queued of its ConcurrencyLimit",
+        )
 
 
 class UndeclaredDependencyError(RunError):
@@ -485,6 +578,7 @@ class UndeclaredDependencyError(RunError):
     """
 
     code = "SF-RUN-UNDECLARED-DEPENDENCY"
+    error_class = ErrorClass.LOGIC
 
     def __init__(
         self, stage_name: str, declared_deps: Iterable[str] = (), accessing_stage: str | None = None
@@ -511,6 +605,7 @@ class AmbiguousKeyError(RunError, LookupError):
     """
 
     code = "SF-RUN-AMBIGUOUS-KEY"
+    error_class = ErrorClass.LOGIC
 
     def __init__(self, key: str, stages: Sequence[str], accessing_stage: str | None = None) -> None:
         self.key = key
@@ -534,6 +629,7 @@ class MissingInputError(RunError, KeyError):
     """
 
     code = "SF-RUN-MISSING-INPUT"
+    error_class = ErrorClass.LOGIC
 
     def __init__(
         self, stage_name: str, key: str | None, known: Iterable[str] = (), accessing_stage: str | None = None
@@ -559,6 +655,7 @@ class ReadOnlyDataError(RunError, TypeError):
     """Somebody tried to change data that a stage has already handed over."""
 
     code = "SF-RUN-READ-ONLY"
+    error_class = ErrorClass.LOGIC
 
     def __init__(self, operation: str) -> None:
         self.operation = operation
@@ -566,6 +663,109 @@ class ReadOnlyDataError(RunError, TypeError):
             f"Stage outputs are read-only; {operation} would change one that other stages see",
             fix="Work on a copy: thaw(value) gives plain dicts and lists",
         )
+
+
+class CriticalInterceptorError(RunError):
+    """An interceptor ends the stage, which fails.
+
+    Whatever an interceptor raises does that, unless it only watches (``fail_closed = False``); this one always does.
+
+    Args:
+        message: What is wrong.
+        interceptor_name: The interceptor.
+    """
+
+    code = "SF-RUN-INTERCEPTOR"
+
+    def __init__(self, message: str, interceptor_name: str) -> None:
+        self.interceptor_name = interceptor_name
+        super().__init__(
+            message,
+            where=f"interceptor {interceptor_name!r}",
+            fix="See what the interceptor asks for, or build the pipeline without it",
+        )
+
+
+class CircuitBreakerOpenError(RunError):
+    """A dependency has failed too often; it is not called until it had time to recover.
+
+    Args:
+        operation: What would have been called: a stage, or an operation such as ``"llm.complete"``.
+        provider: Who provides it.
+        retry_after: When a call may be let through, in seconds from now, if that is known.
+    """
+
+    code = "SF-RUN-CIRCUIT-OPEN"
+    error_class = ErrorClass.TRANSIENT
+
+    def __init__(self, operation: str, provider: str, retry_after: float | None = None) -> None:
+        self.operation = operation
+        self.provider = provider
+        self.retry_after = retry_after
+        when = "in a moment" if retry_after is None else f"in {retry_after:.3g} s"
+        super().__init__(
+            f"Circuit breaker open for {operation}/{provider}",
+            fix=f"Try again {when}; what opened it are the errors before this one",
+        )
+
+
+class TransientError(RunError):
+    """The same may work in a moment."""
+
+    code = "SF-RUN-TRANSIENT"
+    error_class = ErrorClass.TRANSIENT
+
+
+class RateLimitError(TransientError):
+    """A dependency was called too often.
+
+    Args:
+        what: What happened.
+        retry_after: When to come back, in seconds from now; a retry waits at least that long.
+        where: Where it happened.
+        fix: What to do about it.
+    """
+
+    code = "SF-RUN-RATE-LIMIT"
+
+    def __init__(
+        self, what: str, retry_after: float | None = None, *, where: str = "", fix: str = ""
+    ) -> None:
+        self.retry_after = retry_after
+        super().__init__(what, where=where, fix=fix)
+
+
+class ServiceUnavailableError(TransientError):
+    """A dependency does not answer, or says that it cannot."""
+
+    code = "SF-RUN-SERVICE-UNAVAILABLE"
+
+
+class PermanentError(RunError):
+    """The same input will fail again, such as a document that cannot be read."""
+
+    code = "SF-RUN-PERMANENT"
+
+
+class LogicError(RunError):
+    """The program is wrong: something happened that it rules out."""
+
+    code = "SF-RUN-LOGIC"
+    error_class = ErrorClass.LOGIC
+
+
+class SystemicError(RunError):
+    """The surroundings are broken, for every input: the disk is full, a credential has expired."""
+
+    code = "SF-RUN-SYSTEMIC"
+    error_class = ErrorClass.SYSTEMIC
+
+
+class PolicyError(RunError):
+    """A rule forbids it: a permission, a quota, a guardrail."""
+
+    code = "SF-RUN-POLICY"
+    error_class = ErrorClass.POLICY
 
 
 class PipelineCancelled(RunError):  # noqa: N818 - a cancellation is an outcome; the name is published
@@ -613,6 +813,7 @@ class RunTimeoutError(PipelineCancelled, TimeoutError):
     """
 
     code = "SF-RUN-TIMEOUT"
+    error_class = ErrorClass.TRANSIENT
 
     def __init__(
         self, timeout: float, results: Mapping[str, Any] | None = None, *, run_id: object = None

@@ -10,6 +10,10 @@ from typing import Final
 
 __all__ = [
     "CLEANUP_FAILED",
+    "GUARD_RETRY_ATTEMPT",
+    "GUARD_RETRY_EXHAUSTED",
+    "GUARD_RETRY_RECOVERED",
+    "GUARD_RETRY_SCHEDULED",
     "PIPELINE_CANCELLED",
     "PIPELINE_COMPLETED",
     "PIPELINE_FAILED",
@@ -35,6 +39,11 @@ STAGE_COMPLETED: Final = "completed"
 STAGE_FAILED: Final = "failed"
 STAGE_SKIPPED: Final = "skipped"
 STAGE_CANCELLED: Final = "cancelled"
+
+GUARD_RETRY_ATTEMPT: Final = "guard_retry.attempt"
+GUARD_RETRY_SCHEDULED: Final = "guard_retry.scheduled"
+GUARD_RETRY_EXHAUSTED: Final = "guard_retry.exhausted"
+GUARD_RETRY_RECOVERED: Final = "guard_retry.recovered"
 
 CLEANUP_FAILED: Final = "cleanup.failed"
 STREAM_GAP: Final = "stream.gap"

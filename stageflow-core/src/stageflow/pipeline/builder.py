@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from stageflow.interceptors.base import BaseInterceptor
     from stageflow.protocols import EventSink, Executor, StageResolver
     from stageflow.runtime.cancellation import CancellationToken
+    from stageflow.runtime.guard_retry import GuardRetryStrategy
+    from stageflow.runtime.limits import ConcurrencyLimit
     from stageflow.runtime.results import PipelineResults
     from stageflow.runtime.stream import RunStream
     from stageflow.stages.context import PipelineContext, StageContext
@@ -106,6 +108,8 @@ class Pipeline:
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
         executor: Executor | str | None = None,
+        route: str | Iterable[str] = (),
+        limit: int | ConcurrencyLimit | None = None,
     ) -> Pipeline:
         """Return a pipeline with one more stage; whatever is wrong with it is reported by ``build``.
 
@@ -121,6 +125,8 @@ class Pipeline:
             timeout: The limit of one attempt, in seconds.
             retry: How the stage is attempted again.
             executor: Where its body runs.
+            route: Run the stage only if its ROUTE dependency chose this label, or one of these.
+            limit: How many executions of the stage may run at once, over all runs of the built graph.
         """
         return self._grown(
             StageSpec(
@@ -134,6 +140,8 @@ class Pipeline:
                 timeout=timeout,
                 retry=retry,
                 executor=executor,
+                route=route,
+                limit=limit,
             )
         )
 
@@ -153,6 +161,9 @@ class Pipeline:
         failure_mode: FailureMode = FailureMode.FAIL_FAST,
         cleanup_timeout: float = 10.0,
         resolver: StageResolver | None = None,
+        guard_retry_strategy: GuardRetryStrategy | None = None,
+        max_concurrency: int | None = None,
+        max_runs: int | ConcurrencyLimit | None = None,
     ) -> StageGraph:
         """Check everything and compile; see ``StageGraph`` for the arguments.
 
@@ -166,6 +177,9 @@ class Pipeline:
             failure_mode=failure_mode,
             cleanup_timeout=cleanup_timeout,
             resolver=resolver,
+            guard_retry_strategy=guard_retry_strategy,
+            max_concurrency=max_concurrency,
+            max_runs=max_runs,
         )
 
     async def run(

@@ -4,79 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from stageflow.errors import BuildProblem, ConfigurationError, PluginError, StageExecutionError
-from stageflow.executors.inline import InlineExecutor
-from stageflow.interceptors.chain import compile_chain, sort_interceptors
+from stageflow.errors import StageExecutionError
+from stageflow.interceptors.chain import sort_interceptors
+from stageflow.runtime.compilation import compile_stages, held_cycles, resolve_names
 from stageflow.runtime.failure import FailureMode
+from stageflow.runtime.limits import ConcurrencyLimit
 from stageflow.runtime.run import Run, RunRequest
-from stageflow.runtime.validation import validate
+from stageflow.runtime.validation import raise_problems, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stageflow.context.snapshot import ContextSnapshot
     from stageflow.interceptors.base import BaseInterceptor
     from stageflow.protocols import EventSink, StageResolver
     from stageflow.runtime.cancellation import CancellationToken
+    from stageflow.runtime.compilation import CompiledStage
+    from stageflow.runtime.guard_retry import GuardRetryStrategy
     from stageflow.runtime.results import PipelineResults
     from stageflow.runtime.stream import RunStream
     from stageflow.stages.context import PipelineContext, StageContext
-    from stageflow.stages.retry import RetryPolicy
     from stageflow.stages.spec import StageSpec
 
-    Body = Callable[[StageContext], Awaitable[object]]
-
-__all__ = ["CompiledStage", "StageGraph"]
-
-
-@final
-class CompiledStage:
-    """A stage that knows its neighbours by number and how it is called.
-
-    Attributes:
-        number: Its place in the pipeline, from 0.
-        spec: What it was compiled from.
-        call: Starts one attempt: the body of the stage inside the interceptors' hooks.
-        dependencies: The stages it waits for.
-        dependants: The stages that wait for it.
-        branch_count: How many of its dependencies may be skipped before they start.
-        timeout: The limit of an attempt, in seconds.
-        retry: How it is attempted again.
-    """
-
-    __slots__ = (
-        "branch_count",
-        "call",
-        "dependants",
-        "dependencies",
-        "name",
-        "number",
-        "retry",
-        "spec",
-        "timeout",
-    )
-
-    def __init__(
-        self,
-        number: int,
-        spec: StageSpec,
-        call: Body,
-        *,
-        dependencies: tuple[int, ...],
-        dependants: tuple[int, ...],
-        branch_count: int,
-        timeout: float | None,
-        retry: RetryPolicy | None,
-    ) -> None:
-        self.number = number
-        self.name = spec.name
-        self.spec = spec
-        self.call = call
-        self.dependencies = dependencies
-        self.dependants = dependants
-        self.branch_count = branch_count
-        self.timeout = timeout
-        self.retry = retry
+__all__ = ["StageGraph"]
 
 
 @final
@@ -90,6 +40,9 @@ class StageGraph:
         failure_mode: What a run does when a stage has failed.
         cleanup_timeout: The limit for all cleanup callbacks of a run together, in seconds.
         resolver: Finds stages that are named as ``"owner.name"``.
+        guard_retry_strategy: Which guards send back what they guard.
+        max_concurrency: How many stages of one run may run at once; None means any number.
+        max_runs: How many runs of the graph there may be at once: a number, or a ``ConcurrencyLimit``.
 
     Raises:
         PipelineValidationError: Something is wrong with the stages; ``problems`` lists everything.
@@ -115,6 +68,8 @@ class StageGraph:
         "cleanup_timeout",
         "failure_mode",
         "interceptors",
+        "max_concurrency",
+        "max_runs",
         "name",
         "stage_specs",
         "stages",
@@ -129,6 +84,9 @@ class StageGraph:
         failure_mode: FailureMode = FailureMode.FAIL_FAST,
         cleanup_timeout: float = 10.0,
         resolver: StageResolver | None = None,
+        guard_retry_strategy: GuardRetryStrategy | None = None,
+        max_concurrency: int | None = None,
+        max_runs: int | ConcurrencyLimit | None = None,
     ) -> None:
         self.name = name
         self.failure_mode = FailureMode(failure_mode)
@@ -138,10 +96,15 @@ class StageGraph:
 
             interceptors = get_default_interceptors()
         self.interceptors = sort_interceptors(interceptors)
-        resolved, problems = _resolve(specs, resolver)
+        resolved, problems = resolve_names(specs, resolver)
+        if guard_retry_strategy is not None:
+            problems += guard_retry_strategy.problems({spec.name: spec for spec in resolved})
         validate(resolved, pipeline=name, more=problems)
         self.stage_specs: tuple[StageSpec, ...] = tuple(resolved)
-        self.stages = _compile(self.stage_specs, self.interceptors)
+        self.stages = compile_stages(self.stage_specs, self.interceptors, guard_retry_strategy)
+        raise_problems(list(held_cycles(self.stages)), pipeline=name)
+        self.max_concurrency = max_concurrency
+        self.max_runs = ConcurrencyLimit(max_runs) if isinstance(max_runs, int) else max_runs
         self._by_name = {stage.name: stage for stage in self.stages}
 
     def stage(self, name: str) -> CompiledStage:
@@ -234,99 +197,3 @@ class StageGraph:
 
     def __repr__(self) -> str:
         return f"<StageGraph {self.name!r}: {len(self.stages)} stages>"
-
-
-def _resolve(
-    specs: Iterable[StageSpec], resolver: StageResolver | None
-) -> tuple[list[StageSpec], list[BuildProblem]]:
-    """Put what they stand for in the place of names, and return what was not found beside it."""
-    resolved: list[StageSpec] = []
-    problems: list[BuildProblem] = []
-    for spec in specs:
-        runner, executor = spec.runner, spec.executor
-        if isinstance(runner, str):
-            runner = _find(spec, "stage", runner, resolver, problems)
-        if executor == InlineExecutor.name:
-            executor = None
-        elif isinstance(executor, str):
-            executor = _find(spec, "executor", executor, resolver, problems)
-        same = runner is spec.runner and executor is spec.executor
-        resolved.append(spec if same else spec.placed(runner, executor))
-    return resolved, problems
-
-
-def _find(
-    spec: StageSpec, noun: str, name: str, resolver: StageResolver | None, problems: list[BuildProblem]
-) -> Any:
-    message = f"Stage {spec.name!r} names the contributed {noun} {name!r}"
-    if resolver is None:
-        message += ", and nothing here can look it up"
-        fix = "Run it through Stageflow(): await Stageflow().run(pipeline), or pass build(resolver=...)"
-        problems.append(BuildProblem("SF-BUILD-NO-RESOLVER", message, fix=fix, stages=[spec.name]))
-        return name if noun == "stage" else None
-    try:
-        return resolver.stage(name) if noun == "stage" else resolver.executor(name)
-    except (ConfigurationError, PluginError) as exc:
-        fix = exc.fix or "See what the message says of the cause"
-        problems.append(BuildProblem(exc.code, f"{message}: {exc.what}", fix=fix, stages=[spec.name]))
-        return name if noun == "stage" else None
-
-
-def _body(spec: StageSpec) -> Body:
-    """Return what to await for one attempt of a stage."""
-    runner, executor = spec.runner, spec.executor
-    if isinstance(runner, type):
-        # One instance per attempt: what a stage keeps on itself is never shared between runs.
-        config = dict(spec.config)
-        body: Body = lambda ctx: runner(**config).execute(ctx)  # noqa: E731 - it closes over two names
-    else:
-        body = getattr(runner, "execute", runner)
-    if executor is None or isinstance(executor, (str, InlineExecutor)):
-        return body
-    return lambda ctx: executor.execute(body, ctx)
-
-
-def _compile(
-    specs: Sequence[StageSpec], interceptors: Sequence[BaseInterceptor]
-) -> tuple[CompiledStage, ...]:
-    """Turn sound specs into stages that know their successors by number."""
-    ids = {spec.name: number for number, spec in enumerate(specs)}
-    dependencies = [tuple(ids[name] for name in dict.fromkeys(spec.dependencies)) for spec in specs]
-    dependants: list[list[int]] = [[] for _ in specs]
-    for number, wanted in enumerate(dependencies):
-        for dependency in wanted:
-            dependants[dependency].append(number)
-    branches = _branches(specs, dependencies, dependants)
-    stages: list[CompiledStage] = []
-    for number, spec in enumerate(specs):
-        timeouts = [limit for one in interceptors if (limit := one.timeout(spec)) is not None]
-        policies = [policy for one in interceptors if (policy := one.retry(spec)) is not None]
-        stages.append(
-            CompiledStage(
-                number,
-                spec,
-                compile_chain(spec.name, _body(spec), interceptors),
-                dependencies=dependencies[number],
-                dependants=tuple(dependants[number]),
-                branch_count=sum(branches[dependency] for dependency in dependencies[number]),
-                timeout=spec.timeout or min(timeouts, default=None),
-                retry=spec.retry or next(iter(policies), None),
-            )
-        )
-    return tuple(stages)
-
-
-def _branches(
-    specs: Sequence[StageSpec], dependencies: Sequence[Sequence[int]], dependants: Sequence[Sequence[int]]
-) -> list[bool]:
-    """Say for every stage whether its branch may be skipped before it starts."""
-    may_skip = [bool(spec.when or spec.conditional or spec.requires) for spec in specs]
-    left = [len(wanted) for wanted in dependencies]
-    order = [number for number, count in enumerate(left) if not count]
-    for number in order:  # grows while it is read
-        for dependant in dependants[number]:
-            may_skip[dependant] |= may_skip[number]
-            left[dependant] -= 1
-            if not left[dependant]:
-                order.append(dependant)
-    return may_skip

@@ -9,7 +9,7 @@ from stageflow.stages.stage import StageStatus
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stageflow.runtime.graph import CompiledStage
+    from stageflow.runtime.compilation import CompiledStage
     from stageflow.stages.output import StageOutput
 
 __all__ = ["Progress", "SkipReason"]
@@ -22,19 +22,10 @@ class SkipReason:
     DEPENDENCY_SKIPPED: Final = "dependency_skipped"
     BRANCH_NOT_TAKEN: Final = "branch_not_taken"
     CONDITION_FALSE: Final = "condition_false"
+    ROUTE_NOT_TAKEN: Final = "route_not_taken"
+    OVERLOADED: Final = "overloaded"
     VALUE_MISSING: Final = "value_missing"
     RUN_STOPPED: Final = "run_stopped"
-
-
-class _Marks:
-    """What a stage must know of dependencies that did not simply succeed."""
-
-    __slots__ = ("branches_skipped", "failed", "skipped")
-
-    def __init__(self) -> None:
-        self.failed = False
-        self.skipped = False
-        self.branches_skipped = 0
 
 
 @final
@@ -48,29 +39,32 @@ class Progress:
         outputs: What settled stages left, by number.
     """
 
-    __slots__ = ("_left", "_marks", "_stages", "outputs")
+    __slots__ = ("_irregular", "_kept", "_left", "_stages", "outputs")
 
     def __init__(self, stages: Sequence[CompiledStage]) -> None:
         self._stages = stages
-        self._left = [len(stage.dependencies) for stage in stages]
-        self._marks: dict[int, _Marks] = {}
+        self._left = [stage.waits_for for stage in stages]
+        self._kept: dict[int, str] = {}  # why stages were kept from starting
+        self._irregular: set[int] = set()  # stages behind something that did not simply succeed
         self.outputs: list[StageOutput | None] = [None] * len(stages)
 
     def roots(self) -> Iterator[int]:
         """Yield the stages that wait for nothing."""
-        return (stage.number for stage in self._stages if not stage.dependencies)
+        return (stage.number for stage in self._stages if not stage.waits_for)
 
-    def settle(self, stage: CompiledStage, output: StageOutput, *, started: bool = True) -> list[int]:
+    def settle(self, stage: CompiledStage, output: StageOutput, kept: str | None = None) -> list[int]:
         """Note how a stage ended, and return the stages that became ready by it.
 
         Args:
             stage: The stage.
             output: What it left.
-            started: False for a stage that was skipped without being started.
+            kept: Why it was kept from starting, if it was.
         """
         self.outputs[stage.number] = output
         if output.status is not StageStatus.OK:
-            self._mark(stage, output.status, started=started)
+            self._irregular.update(stage.dependants)
+            if kept is not None:
+                self._kept[stage.number] = kept
         left = self._left
         ready: list[int] = []
         for number in stage.dependants:
@@ -80,45 +74,58 @@ class Progress:
         return ready
 
     def obstacle(self, stage: CompiledStage) -> str | None:
-        """Return why a ready stage may not run, or None.
-
-        A failed dependency rules it out, and so does a missing value that the stage needs. A skipped dependency
-        rules out a conditional stage. When dependencies were skipped before they started, the stage still runs if
-        another of its branches ran: that is what makes it a join.
-        """
-        marks = self._marks.get(stage.number)
-        if marks is None:
-            return None
-        if marks.failed:
-            return SkipReason.DEPENDENCY_FAILED
-        if marks.branches_skipped and marks.branches_skipped >= stage.branch_count:
-            return SkipReason.BRANCH_NOT_TAKEN
-        if stage.spec.conditional and marks.skipped:
-            return SkipReason.DEPENDENCY_SKIPPED
-        if stage.spec.requires and not self._has_values(stage):
-            return SkipReason.VALUE_MISSING
+        """Return why a ready stage may not start, or None: rules 1 to 5 of ``docs/explanation/outcomes.md``."""
+        if stage.number in self._irregular:
+            reason = self._irregularity(stage)
+            if reason is not None:
+                return reason
+        if stage.router is not None and self.route_of(stage) == ():
+            return SkipReason.ROUTE_NOT_TAKEN
         return None
+
+    def _irregularity(self, stage: CompiledStage) -> str | None:
+        skipped = missing = False
+        branches = 0
+        for number in (*stage.dependencies, *stage.holders):
+            output = self.outputs[number]
+            if output is None or output.status is StageStatus.OK:
+                continue
+            kept = self._kept.get(number)
+            if output.status is not StageStatus.SKIP or kept == SkipReason.DEPENDENCY_FAILED:
+                return SkipReason.DEPENDENCY_FAILED
+            if number in stage.holders:  # it only had to pass, and it had nothing to object
+                continue
+            skipped = True
+            branches += kept is not None
+            missing |= self._stages[number].name in stage.spec.requires
+        if branches and branches >= stage.branch_count:
+            return SkipReason.BRANCH_NOT_TAKEN
+        if skipped and stage.spec.conditional:
+            return SkipReason.DEPENDENCY_SKIPPED
+        return SkipReason.VALUE_MISSING if missing else None
+
+    def route_of(self, stage: CompiledStage) -> object:
+        """Return what the router of *stage* chose: a label, several, or (of one that was skipped) none."""
+        output = None if stage.router is None else self.outputs[stage.router]
+        if output is None or output.status is not StageStatus.OK:
+            return ()
+        return output.data["route"] if "route" in output.data else output.data.get("value")
+
+    def reset(self, members: frozenset[int]) -> None:
+        """Take back that *members* settled, so that they run again.
+
+        Nobody outside has become ready by them: a guard loop holds their other dependants until the guard passes.
+        """
+        for number in members:
+            stage = self._stages[number]
+            self._left[number] = sum(one in members for one in (*stage.dependencies, *stage.holders))
+            if self.outputs[number] is not None:
+                for dependant in stage.dependants:
+                    self._left[dependant] += dependant not in members
+            self._kept.pop(number, None)
+        for number in members:
+            self.outputs[number] = None
 
     def unsettled(self) -> Iterator[CompiledStage]:
         """Yield the stages that have not settled."""
         return (stage for stage, output in zip(self._stages, self.outputs, strict=True) if output is None)
-
-    def _has_values(self, stage: CompiledStage) -> bool:
-        for number in stage.dependencies:
-            output = self.outputs[number]
-            if self._stages[number].name in stage.spec.requires and (
-                output is None or output.status is not StageStatus.OK
-            ):
-                return False
-        return True
-
-    def _mark(self, stage: CompiledStage, status: StageStatus, *, started: bool) -> None:
-        own = self._marks.get(stage.number)
-        failed = status is not StageStatus.SKIP or (not started and own is not None and own.failed)
-        for number in stage.dependants:
-            marks = self._marks.get(number)
-            if marks is None:
-                marks = self._marks[number] = _Marks()
-            marks.failed |= failed
-            marks.skipped = True
-            marks.branches_skipped += not started

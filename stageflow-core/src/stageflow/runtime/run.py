@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
+from functools import partial
 from inspect import iscoroutine
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
 
 from stageflow.context.frozen import freeze
 from stageflow.context.identity import RunIdentity
 from stageflow.context.snapshot import ContextSnapshot
 from stageflow.errors import (
     ConfigurationError,
+    OverloadError,
     PipelineCancelled,
     RunTimeoutError,
     StageContractError,
@@ -27,6 +29,8 @@ from stageflow.events.sink import get_event_sink
 from stageflow.interceptors.chain import RetryRequestedError, as_output
 from stageflow.runtime.cancellation import CleanupRegistry
 from stageflow.runtime.failure import FailureMode
+from stageflow.runtime.guard_retry import GuardRounds
+from stageflow.runtime.limits import Admission, ConcurrencyLimit, Overload
 from stageflow.runtime.progress import Progress, SkipReason
 from stageflow.runtime.results import PipelineResults
 from stageflow.runtime.scheduler import Interruption, Scheduler
@@ -38,14 +42,19 @@ from stageflow.stages.stage import StageStatus
 from stageflow.stages.timer import PipelineTimer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
     from uuid import UUID
 
     from stageflow.protocols import EventSink
     from stageflow.runtime.cancellation import CancellationToken
-    from stageflow.runtime.graph import CompiledStage, StageGraph
+    from stageflow.runtime.compilation import CompiledStage
+    from stageflow.runtime.graph import StageGraph
+    from stageflow.runtime.guard_retry import GuardLoop
 
 __all__ = ["Attempt", "Run", "RunRequest"]
+
+_current: ContextVar[Run | None] = ContextVar("stageflow_current_run", default=None)
+"""The run that a stage belongs to. A run that is started by a stage finds its parent here."""
 
 _logger = logging.getLogger("stageflow.runtime")
 _OK = StageStatus.OK
@@ -158,13 +167,20 @@ class Run:
         "_ending",
         "_fatal",
         "_graph",
-        "_limit",
+        "_guards",
+        "_parent",
+        "_places",
         "_ports",
         "_progress",
+        "_queued",
+        "_rounds",
+        "_run_limit",
         "_scheduler",
         "_stage_limit",
+        "_timeout",
         "_token",
         "data",
+        "deadline",
         "event_sink",
         "snapshot",
         "timer",
@@ -183,7 +199,10 @@ class Run:
             (self.event_sink,) if reader is None else (self.event_sink, reader), self._identity
         )
         self._ports = request.ports
-        self._limit = request.timeout
+        self._timeout = request.timeout
+        self.deadline: float | None = None
+        """When the run has to be over, on the event loop's clock."""
+        self._parent = _current.get()
         self._stage_limit: float | None = self.data.get("_timeout_ms") if self.data else None
         self._token = request.cancel_token
         self._progress = Progress(graph.stages)
@@ -191,7 +210,14 @@ class Run:
         self._cleanup: CleanupRegistry | None = None
         self._ending: StageExecutionError | PipelineCancelled | None = None
         self._fatal: BaseException | None = None
-        self._scheduler = Scheduler(self, copy_context())
+        self._run_limit = None if graph.max_concurrency is None else ConcurrencyLimit(graph.max_concurrency)
+        self._places: dict[int, list[ConcurrencyLimit]] = {}  # held, or being collected, by stage
+        self._queued: dict[int, tuple[ConcurrencyLimit, Callable[[], None]]] = {}
+        self._guards: dict[int, GuardRounds] = {}  # of guards that have rejected something
+        self._rounds: dict[int, int] = {}  # of stages that a guard has sent back
+        context = copy_context()
+        context.run(_current.set, self)
+        self._scheduler = Scheduler(self, context)
 
     # --- what the contexts of its stages see ------------------------------------------------------------
 
@@ -242,6 +268,49 @@ class Run:
             asyncio.CancelledError: The caller was cancelled.
             KeyboardInterrupt, SystemExit: A stage raised it.
         """
+        limit = self._graph.max_runs
+        if limit is None:
+            return await self._execute()
+        await self._wait_for_place(limit)
+        try:
+            return await self._execute()
+        finally:
+            limit.leave()
+
+    async def _wait_for_place(self, limit: ConcurrencyLimit) -> None:
+        """Wait until the graph has room for another run.
+
+        Raises:
+            OverloadError: So many wait already that this one may not.
+        """
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[None] = loop.create_future()
+
+        def take() -> None:
+            if place.done():  # nobody waits any more
+                limit.leave()
+            else:
+                place.set_result(None)
+
+        def granted() -> None:
+            try:
+                loop.call_soon_threadsafe(take)
+            except RuntimeError:  # the loop of this run is closed
+                limit.leave()
+
+        admission = limit.enter(granted)
+        if admission is Admission.REFUSED:
+            where = f"pipeline {self._graph.name!r}"
+            raise OverloadError(where, active=limit.max_active, queued=limit.queued)
+        if admission is Admission.QUEUED:
+            try:
+                await place
+            except BaseException:
+                if not limit.withdraw(granted) and place.done() and not place.cancelled():
+                    limit.leave()  # it was granted in the same moment in which we gave up
+                raise
+
+    async def _execute(self) -> PipelineResults:
         self.emit(vocabulary.PIPELINE_STARTED, {"stages": len(self._graph.stages)})
         scheduler = self._scheduler
         scheduler.ready.extend(self._progress.roots())
@@ -278,9 +347,15 @@ class Run:
             else:
                 loop.call_soon_threadsafe(self.stop, error)
 
-        if self._limit is not None:
-            error = RunTimeoutError(self._limit, run_id=self.snapshot.pipeline_run_id)
-            disarm.append(loop.call_later(self._limit, self.stop, error).cancel)
+        now = loop.time()
+        if self._timeout is not None:
+            self.deadline = now + self._timeout
+        inherited = None if self._parent is None else self._parent.deadline
+        if inherited is not None and (self.deadline is None or inherited < self.deadline):
+            self.deadline = inherited
+        if self.deadline is not None:
+            error = RunTimeoutError(max(self.deadline - now, 0.0), run_id=self.snapshot.pipeline_run_id)
+            disarm.append(loop.call_at(self.deadline, self.stop, error).cancel)
         if self._token is not None:
             disarm.append(self._token.on_cancel(cancel))
         if self._context is not None:
@@ -330,13 +405,16 @@ class Run:
             if self._ending is None:
                 self._ending = ending
             self._scheduler.stop()
+            self._leave_queues()
 
     def _finish(self) -> PipelineResults:
         """Tell what has become of the run, and return what it leaves behind."""
         outputs = self._progress.outputs
         if self._scheduler.stopping:
             for stage in self._progress.unsettled():
-                if stage.number not in self._attempts:
+                if stage.number in self._rounds and stage.number not in self._attempts:
+                    self._emit_stage(stage, vocabulary.STAGE_CANCELLED, {})
+                elif stage.number not in self._attempts:
                     self._emit_stage(stage, vocabulary.STAGE_SKIPPED, {"reason": SkipReason.RUN_STOPPED})
         error = self._ending
         results = PipelineResults(
@@ -376,19 +454,21 @@ class Run:
     # --- what the scheduler asks ------------------------------------------------------------------------
 
     def enter(self, number: int) -> Attempt | None:
-        """Begin the next attempt of a ready stage; None if the stage settles without being started."""
+        """Begin the next attempt of a ready stage; None if it does not start, or not yet."""
         stage = self._graph.stages[number]
         attempt = self._attempts.get(number, 0) + 1 if self._attempts else 1
-        if attempt == 1:
+        if attempt == 1 and number not in self._places:
             obstacle = self._progress.obstacle(stage)
-            if obstacle is None and stage.spec.when is not None:
+            if obstacle is None and (stage.router is not None or stage.spec.when is not None):
                 obstacle = self._condition(stage)
             if obstacle is not None:
                 if obstacle:
                     self._skip(stage, obstacle)
                 return None
-            if self._emitter.listening:
-                self._emit_stage(stage, vocabulary.STAGE_STARTED, {"kind": stage.spec.kind.value})
+        if (stage.limit is not None or self._run_limit is not None) and not self._admit(stage):
+            return None
+        if attempt == 1 and self._emitter.listening:
+            self._announce(stage)
         limit = stage.timeout
         if self._stage_limit is not None:
             limit = self._stage_limit / 1000 if self._stage_limit > 0 else None
@@ -397,6 +477,8 @@ class Run:
     def leave(self, attempt: Attempt, value: object, error: BaseException | None, now_ns: int) -> None:
         """Settle a stage whose attempt ended with *value*, or with *error*."""
         stage = attempt.stage
+        if self._places:
+            self._vacate(stage.number)
         duration_ms = (now_ns - attempt.started_ns) / 1e6
         if error is None and attempt.interrupted is not Interruption.TIMED_OUT:
             try:
@@ -425,9 +507,13 @@ class Run:
                 self._fail(stage, error, attempt, output)
             return
         if status is StageStatus.FAIL:
-            self._fail(stage, RuntimeError(output.error), attempt, output)
+            if stage.loop is None or not self._send_back(stage, stage.loop):
+                self._fail(stage, RuntimeError(output.error), attempt, output)
             return
         self._hand_over(stage, output)
+        if stage.number in self._guards:
+            rounds = self._guards[stage.number].rounds
+            self.emit(vocabulary.GUARD_RETRY_RECOVERED, {"stage": stage.name, "attempts": rounds})
         if self._emitter.listening:
             data: dict[str, Any] = {"duration_ms": output.duration_ms, "attempt": attempt.number}
             if status is StageStatus.SKIP:
@@ -443,9 +529,9 @@ class Run:
             reason = str(output.data.get("cancel_reason", ""))
             self.stop(PipelineCancelled(stage.name, reason, run_id=self.snapshot.pipeline_run_id))
 
-    def _hand_over(self, stage: CompiledStage, output: StageOutput, *, started: bool = True) -> None:
+    def _hand_over(self, stage: CompiledStage, output: StageOutput, kept: str | None = None) -> None:
         """Keep an output, forward what came with it, and make ready whoever waited for it last."""
-        ready = self._progress.settle(stage, output, started=started)
+        ready = self._progress.settle(stage, output, kept)
         if ready and not self._scheduler.stopping:
             self._scheduler.ready.extend(ready)
         if output.artifacts and self._context is not None:
@@ -546,22 +632,124 @@ class Run:
 
     def _skip(self, stage: CompiledStage, reason: str) -> None:
         self._emit_stage(stage, vocabulary.STAGE_SKIPPED, {"reason": reason})
-        self._hand_over(stage, StageOutput.skip(reason), started=False)
+        self._hand_over(stage, StageOutput.skip(reason), kept=reason)
 
     def _condition(self, stage: CompiledStage) -> str | None:
-        """Ask ``when=``; returns a reason to skip, None to go on, or "" if asking has failed the stage."""
-        when = stage.spec.when
-        if when is None:
-            return None
+        """Ask the router and ``when=``; a reason to skip, None to go on, or "" if asking has failed the stage."""
         try:
-            return None if when(self.inputs_of(stage.name)) else SkipReason.CONDITION_FALSE
+            if stage.router is not None and not self._routed(stage):
+                return SkipReason.ROUTE_NOT_TAKEN
+            when = stage.spec.when
+            return None if when is None or when(self.inputs_of(stage.name)) else SkipReason.CONDITION_FALSE
         except Exception as exc:  # noqa: BLE001 - a broken predicate is a failure of its stage
-            exc.add_note(f"raised by when= of stage {stage.name!r}")
-            self._emit_stage(stage, vocabulary.STAGE_STARTED, {"kind": stage.spec.kind.value})
-            self._fail(stage, exc, None, StageOutput.fail(_said(exc)))
+            exc.add_note(f"raised while it was decided whether stage {stage.name!r} runs")
+            self._fail_at_start(stage, exc)
             return ""
 
+    def _routed(self, stage: CompiledStage) -> bool:
+        chosen = self._progress.route_of(stage)
+        if isinstance(chosen, str):
+            return chosen in stage.labels
+        if isinstance(chosen, (list, tuple, set, frozenset)):
+            return not stage.labels.isdisjoint(cast("Iterable[object]", chosen))
+        router = self._graph.stages[stage.router or 0].name
+        what = f"Its router {router!r} chose {chosen!r}, which is no label"
+        raise StageContractError(stage.name, what, fix="Return StageOutput.ok(route='label') from the router")
+
+    def _fail_at_start(self, stage: CompiledStage, error: Exception) -> None:
+        self._announce(stage)
+        self._fail(stage, error, None, StageOutput.fail(_said(error)))
+
+    # --- limits -----------------------------------------------------------------------------------------
+
+    def _admit(self, stage: CompiledStage) -> bool:
+        """Take the stage's places, always in the same order; False if it has to wait, or may not."""
+        number = stage.number
+        places = self._places.setdefault(number, [])
+        for limit in (stage.limit, self._run_limit):
+            if limit is None or limit in places:
+                continue
+            granted = partial(self._granted, asyncio.get_running_loop(), number, limit)
+            admission = limit.enter(granted)
+            if admission is Admission.GRANTED:
+                places.append(limit)
+            elif admission is Admission.QUEUED:
+                self._queued[number] = limit, granted
+                self._scheduler.park(number)
+                return False
+            else:
+                self._vacate(number)
+                if limit.on_overload is Overload.SKIP:
+                    self._skip(stage, SkipReason.OVERLOADED)
+                else:
+                    where = f"stage {stage.name!r}"
+                    self._fail_at_start(
+                        stage, OverloadError(where, active=limit.max_active, queued=limit.queued)
+                    )
+                return False
+        return True
+
+    def _granted(self, loop: asyncio.AbstractEventLoop, number: int, limit: ConcurrencyLimit) -> None:
+        """A place is free; called by whoever left it, on whichever thread."""
+        try:
+            loop.call_soon_threadsafe(self._take_place, number, limit)
+        except RuntimeError:  # the loop of this run is closed
+            limit.leave()
+
+    def _take_place(self, number: int, limit: ConcurrencyLimit) -> None:
+        self._queued.pop(number, None)
+        if self._scheduler.stopping:
+            limit.leave()
+        else:
+            self._places[number].append(limit)
+            self._scheduler.unpark(number)
+
+    def _vacate(self, number: int) -> None:
+        for limit in self._places.pop(number, ()):
+            limit.leave()
+
+    def _leave_queues(self) -> None:
+        """Wait for no more places, and give back those of stages that were waiting for a second one."""
+        queued, self._queued = self._queued, {}
+        for number, (limit, granted) in queued.items():
+            limit.withdraw(granted)  # if it is too late, _take_place gives the place back
+            self._vacate(number)
+
+    # --- guards that send back --------------------------------------------------------------------------
+
+    def _send_back(self, guard: CompiledStage, loop: GuardLoop) -> bool:
+        """Run again what a guard has rejected; False if there have been enough rounds."""
+        if self._scheduler.stopping:
+            return False
+        rounds = self._guards.setdefault(guard.number, GuardRounds())
+        data = {
+            "stage": guard.name,
+            "retry_stage": self._graph.stages[loop.target].name,
+            "attempt": rounds.rounds,
+            "max_attempts": loop.policy.max_attempts,
+        }
+        self.emit(vocabulary.GUARD_RETRY_ATTEMPT, data)
+        reason = rounds.exhausted(loop.policy, self._progress.outputs[loop.target])
+        if reason is not None:
+            self.emit(vocabulary.GUARD_RETRY_EXHAUSTED, {**data, "reason": reason})
+            return False
+        self.emit(vocabulary.GUARD_RETRY_SCHEDULED, data)
+        self._progress.reset(loop.members)
+        for number in loop.members:
+            self._attempts.pop(number, None)
+            self._rounds[number] = rounds.rounds
+        self._scheduler.ready.append(loop.target)
+        return True
+
     # --- events -----------------------------------------------------------------------------------------
+
+    def _announce(self, stage: CompiledStage) -> None:
+        """Tell that a stage starts, or, if a guard has sent it back, that it starts once more."""
+        data: dict[str, Any] = {"kind": stage.spec.kind.value}
+        if stage.number in self._rounds:
+            self._emit_stage(stage, vocabulary.STAGE_RETRYING, {**data, "round": self._rounds[stage.number]})
+        else:
+            self._emit_stage(stage, vocabulary.STAGE_STARTED, data)
 
     def _emit_stage(self, stage: CompiledStage, status: str, data: Mapping[str, Any]) -> None:
         if self._emitter.listening:

@@ -19,7 +19,7 @@ Invariants:
 
 1. A stage runs in its own copy of the run's context variables, on every step.
 2. A lane that asked its stage to stop, or was asked itself, takes no further stage: the request could still be pending.
-3. ``idle`` becomes true only when no lane is left and no stage waits for another attempt.
+3. ``idle`` becomes true only when no lane is left and no stage waits for another attempt or for a place.
 4. After ``stop``, no stage starts, and every suspended one has been asked to stop exactly once.
 5. Inline stages never keep the event loop for more than ``TURN_NS`` plus one stage.
 """
@@ -70,6 +70,7 @@ class Scheduler:
         "_deadlines",
         "_lanes",
         "_loop",
+        "_parked",
         "_run",
         "_starting",
         "_suspended",
@@ -87,6 +88,7 @@ class Scheduler:
         self._starting = 0  # lanes that have been created and not begun
         self._suspended: dict[Attempt, None] = {}  # in the order of suspension
         self._backoffs: dict[int, tuple[asyncio.TimerHandle, Attempt]] = {}
+        self._parked: set[int] = set()  # stages that wait for a place under a limit
         self._deadlines: Deadlines[Attempt] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.ready: deque[int] = deque()
@@ -97,7 +99,7 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to wait for."""
-        return not self._lanes and not self._backoffs
+        return not self._lanes and not self._backoffs and not self._parked
 
     async def wait(self) -> None:
         """Wait until idle. May be cancelled, and called again after that."""
@@ -125,6 +127,7 @@ class Scheduler:
             self._run.abandon(attempt)
         if self._deadlines is not None:
             self._deadlines.close()
+        self._parked.clear()
         for attempt in tuple(self._suspended):
             self._interrupt(attempt, Interruption.STOPPED)
         self._wake()
@@ -133,6 +136,16 @@ class Scheduler:
         """Make the stage of *attempt* ready again after *delay* seconds."""
         number = attempt.stage.number
         self._backoffs[number] = self._loop.call_later(delay, self._backed_off, number), attempt
+
+    def park(self, number: int) -> None:
+        """Keep the run going for a stage that waits for a place under a limit; it holds no lane meanwhile."""
+        self._parked.add(number)
+
+    def unpark(self, number: int) -> None:
+        """Make a parked stage ready again."""
+        self._parked.discard(number)
+        self.ready.append(number)
+        self.open_lane()
 
     def _backed_off(self, number: int) -> None:
         del self._backoffs[number]

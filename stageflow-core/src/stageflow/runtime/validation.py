@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from stageflow.stages.spec import StageSpec
 
-__all__ = ["find_cycles", "find_problems", "validate"]
+__all__ = ["find_cycles", "find_problems", "raise_problems", "validate"]
 
 
 def validate(specs: Sequence[StageSpec], *, pipeline: str, more: Iterable[BuildProblem] = ()) -> None:
@@ -28,7 +28,11 @@ def validate(specs: Sequence[StageSpec], *, pipeline: str, more: Iterable[BuildP
         CycleDetectedError: The only problem is one cycle.
         PipelineValidationError: Anything else; ``problems`` lists it all.
     """
-    problems = [*find_problems(specs), *more]
+    raise_problems([*find_problems(specs), *more], pipeline=pipeline)
+
+
+def raise_problems(problems: Sequence[BuildProblem], *, pipeline: str) -> None:
+    """Raise what ``validate`` raises, if there are any *problems*."""
     if not problems:
         return
     if len(problems) == 1 and problems[0].code == "SF-BUILD-CYCLE":
@@ -54,6 +58,8 @@ def find_problems(specs: Sequence[StageSpec]) -> list[BuildProblem]:
             problems.append(BuildProblem("SF-BUILD-DUPLICATE", message, fix=fix, stages=[spec.name]))
     for spec in by_name.values():
         problems += _dependency_problems(spec, by_name)
+        if spec.route:
+            problems += _route_problems(spec, by_name)
     edges = {
         name: [one for one in spec.dependencies if one in by_name and one != name]
         for name, spec in by_name.items()
@@ -63,6 +69,26 @@ def find_problems(specs: Sequence[StageSpec]) -> list[BuildProblem]:
         fix = f"Remove one of these dependencies, for example {cycle[1]!r} from {cycle[0]!r}"
         problems.append(BuildProblem("SF-BUILD-CYCLE", message, fix=fix, stages=cycle))
     return problems
+
+
+def _route_problems(spec: StageSpec, known: Mapping[str, StageSpec]) -> Iterator[BuildProblem]:
+    routers = [
+        name
+        for name in dict.fromkeys(spec.dependencies)
+        if name in known and known[name].kind is StageKind.ROUTE
+    ]
+    if not routers:
+        message = f"Stage {spec.name!r} has route={', '.join(spec.route)!r}, but depends on no ROUTE stage"
+        fix = "Add the router to its dependencies, and declare it with StageKind.ROUTE"
+    elif len(named := {text.partition(":")[0] for text in spec.route} & set(routers)) > 1 or (
+        len(routers) > 1 and not all(text.partition(":")[0] in routers for text in spec.route)
+    ):
+        which = ", ".join(sorted(named or routers))
+        message = f"Stage {spec.name!r} has a route, and more than one router could decide about it: {which}"
+        fix = f"Say which one: route='{routers[0]}:{spec.route[0].rpartition(':')[2]}'"
+    else:
+        return
+    yield BuildProblem("SF-BUILD-ROUTE", message, fix=fix, stages=[spec.name])
 
 
 def _own_problems(spec: StageSpec) -> Iterator[BuildProblem]:

@@ -36,6 +36,10 @@ class StageSpec(Record):
         retry: How the stage is attempted again.
         executor: Where its body runs; on the event loop by default.
         requires: Dependencies without whose value the stage cannot run; it is skipped then.
+        route: Run the stage only if its ROUTE dependency chose this label, or one of these; otherwise its branch is
+            skipped. ``"router:label"`` says which router is meant where there are two.
+        limit: How many executions of the stage may run at once, over all runs of the graph: a number, or a
+            ``ConcurrencyLimit``.
     """
 
     __match_args__ = (
@@ -50,6 +54,8 @@ class StageSpec(Record):
         "retry",
         "executor",
         "requires",
+        "route",
+        "limit",
     )
     __slots__ = __match_args__
     name: str
@@ -63,6 +69,8 @@ class StageSpec(Record):
     retry: RetryPolicy | None
     executor: Executor | str | None
     requires: frozenset[str]
+    route: tuple[str, ...]
+    limit: Any
 
     def __init__(
         self,
@@ -77,6 +85,8 @@ class StageSpec(Record):
         retry: RetryPolicy | None = None,
         executor: Executor | str | None = None,
         requires: Iterable[str] = (),
+        route: str | Iterable[str] = (),
+        limit: Any = None,
     ) -> None:
         put = object.__setattr__
         put(self, "name", name)
@@ -91,19 +101,9 @@ class StageSpec(Record):
         put(self, "retry", retry)
         put(self, "executor", executor)
         put(self, "requires", frozenset(requires))
+        put(self, "route", (route,) if isinstance(route, str) else tuple(route))
+        put(self, "limit", limit)
 
     def placed(self, runner: Any, executor: Executor | None) -> StageSpec:
         """Return a copy whose runner and executor are those that the names stood for."""
-        return StageSpec(
-            self.name,
-            runner,
-            self.kind,
-            self.dependencies,
-            self.conditional,
-            self.config,
-            when=self.when,
-            timeout=self.timeout,
-            retry=self.retry,
-            executor=executor,
-            requires=self.requires,
-        )
+        return self.__replace__(runner=runner, executor=executor)

@@ -48,7 +48,7 @@ from stageflow.stages.spec import StageSpec
 from stageflow.stages.stage import StageKind, StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from stageflow.protocols import Executor
     from stageflow.stages.context import StageContext
@@ -262,6 +262,8 @@ def stage(
     timeout: float | None = ...,
     retry: RetryPolicy | None = ...,
     executor: Executor | str | None = ...,
+    route: str | Iterable[str] = ...,
+    limit: Any = ...,
 ) -> Callable[[Callable[..., Awaitable[T | StageOutput]]], StageDef[T]]: ...
 
 
@@ -283,7 +285,8 @@ def stage(
         function: The function, when the decorator is used bare.
         kind: What the stage is for.
         name: The stage's name; the function's by default.
-        **options: ``conditional``, ``when``, ``timeout``, ``retry`` and ``executor``, as ``StageSpec`` takes them.
+        **options: ``conditional``, ``when``, ``timeout``, ``retry``, ``executor``, ``route`` and ``limit``, as
+            ``StageSpec`` takes them.
 
     Raises:
         ConfigurationError: What is decorated is not an async function.

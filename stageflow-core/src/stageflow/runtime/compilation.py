@@ -1,0 +1,244 @@
+"""Turns what a pipeline says of its stages into what a run needs of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from stageflow.errors import BuildProblem, ConfigurationError, PluginError
+from stageflow.executors.inline import InlineExecutor
+from stageflow.interceptors.chain import compile_chain
+from stageflow.runtime.validation import find_cycles
+from stageflow.stages.stage import StageKind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+
+    from stageflow.interceptors.base import BaseInterceptor
+    from stageflow.protocols import StageResolver
+    from stageflow.runtime.guard_retry import GuardLoop, GuardRetryStrategy
+    from stageflow.runtime.limits import ConcurrencyLimit
+    from stageflow.stages.context import StageContext
+    from stageflow.stages.retry import RetryPolicy
+    from stageflow.stages.spec import StageSpec
+
+    Body = Callable[[StageContext], Awaitable[object]]
+
+__all__ = ["CompiledStage", "compile_stages", "held_cycles", "resolve_names"]
+
+
+@final
+class CompiledStage:
+    """A stage that knows its neighbours by number and how it is called.
+
+    Attributes:
+        number: Its place in the pipeline, from 0.
+        name: Its name.
+        spec: What it was compiled from.
+        call: Starts one attempt: the body of the stage inside the interceptors' hooks.
+        dependencies: The stages it waits for and may read.
+        holders: Guards it waits for because they may send back what it depends on.
+        waits_for: How many stages it waits for in all.
+        dependants: The stages that wait for it.
+        branch_count: How many of its dependencies may be skipped before they start.
+        router: The ROUTE stage that decides about it.
+        labels: What the router must choose for it to run.
+        timeout: The limit of an attempt, in seconds.
+        retry: How it is attempted again.
+        limit: The bound on how many executions of it run at once.
+        loop: What it sends back when it fails, if it is a guard that does.
+    """
+
+    __slots__ = (
+        "branch_count",
+        "call",
+        "dependants",
+        "dependencies",
+        "holders",
+        "labels",
+        "limit",
+        "loop",
+        "name",
+        "number",
+        "retry",
+        "router",
+        "spec",
+        "timeout",
+        "waits_for",
+    )
+
+    def __init__(self, number: int, spec: StageSpec, call: Body) -> None:
+        self.number = number
+        self.name = spec.name
+        self.spec = spec
+        self.call = call
+        self.dependencies: tuple[int, ...] = ()
+        self.holders: tuple[int, ...] = ()
+        self.waits_for = 0
+        self.dependants: tuple[int, ...] = ()
+        self.branch_count = 0
+        self.router: int | None = None
+        self.labels: frozenset[str] = frozenset()
+        self.timeout: float | None = spec.timeout
+        self.retry: RetryPolicy | None = spec.retry
+        self.limit: ConcurrencyLimit | None = None
+        self.loop: GuardLoop | None = None
+
+
+def compile_stages(
+    specs: Sequence[StageSpec],
+    interceptors: Sequence[BaseInterceptor],
+    guard_retry: GuardRetryStrategy | None = None,
+) -> tuple[CompiledStage, ...]:
+    """Turn sound specs into stages that know their successors by number. Linear in stages and edges."""
+    ids = {spec.name: number for number, spec in enumerate(specs)}
+    stages = [_compile_stage(number, spec, interceptors) for number, spec in enumerate(specs)]
+    dependants: list[list[int]] = [[] for _ in specs]
+    for stage in stages:
+        stage.dependencies = tuple(ids[name] for name in dict.fromkeys(stage.spec.dependencies))
+        for dependency in stage.dependencies:
+            dependants[dependency].append(stage.number)
+        if stage.spec.route:
+            router, labels = _routing(stage.spec, [specs[number] for number in stage.dependencies])
+            stage.router, stage.labels = ids[router], labels
+    may_skip = _branches(stages, dependants)
+    for stage in stages:
+        stage.branch_count = sum(may_skip[number] for number in stage.dependencies)
+    if guard_retry is not None:
+        for guard, held in _loops(stages, ids, dependants, guard_retry).items():
+            for number in held:
+                stages[number].holders += (guard,)
+                dependants[guard].append(number)
+    for stage in stages:
+        stage.dependants = tuple(dependants[stage.number])
+        stage.waits_for = len(stage.dependencies) + len(stage.holders)
+    return tuple(stages)
+
+
+def held_cycles(stages: Sequence[CompiledStage]) -> Iterator[BuildProblem]:
+    """Yield the guards that hold each other, so that neither could ever run."""
+    if not any(stage.holders for stage in stages):
+        return
+    edges = {
+        stage.name: [stages[number].name for number in (*stage.dependencies, *stage.holders)]
+        for stage in stages
+    }
+    for cycle in find_cycles(edges):
+        message = f"Guard retry makes these stages wait for each other: {' -> '.join([*cycle, cycle[0]])}"
+        fix = "Let one of the guards depend on the other, or give guard retry to one of them only"
+        yield BuildProblem("SF-BUILD-GUARD-RETRY", message, fix=fix, stages=cycle)
+
+
+def _compile_stage(number: int, spec: StageSpec, interceptors: Sequence[BaseInterceptor]) -> CompiledStage:
+    stage = CompiledStage(number, spec, compile_chain(spec.name, _body(spec), interceptors))
+    if stage.timeout is None:
+        stage.timeout = min(
+            (one for each in interceptors if (one := each.timeout(spec)) is not None), default=None
+        )
+    if stage.retry is None:
+        stage.retry = next((one for each in interceptors if (one := each.retry(spec)) is not None), None)
+    if spec.limit is not None:
+        from stageflow.runtime.limits import ConcurrencyLimit
+
+        stage.limit = ConcurrencyLimit(spec.limit) if isinstance(spec.limit, int) else spec.limit
+    return stage
+
+
+def _body(spec: StageSpec) -> Body:
+    """Return what to await for one attempt of a stage."""
+    runner, executor = spec.runner, spec.executor
+    if isinstance(runner, type):
+        # One instance per attempt: what a stage keeps on itself is never shared between runs.
+        config = dict(spec.config)
+        body: Body = lambda ctx: runner(**config).execute(ctx)  # noqa: E731 - it closes over two names
+    else:
+        body = getattr(runner, "execute", runner)
+    if executor is None or isinstance(executor, (str, InlineExecutor)):
+        return body
+    return lambda ctx: executor.execute(body, ctx)
+
+
+def _routing(spec: StageSpec, dependencies: Iterable[StageSpec]) -> tuple[str, frozenset[str]]:
+    """Return the router that decides about a stage, and the labels it must choose."""
+    routers = [one.name for one in dependencies if one.kind is StageKind.ROUTE]
+    router = routers[0]
+    labels: set[str] = set()
+    for text in spec.route:
+        prefix, colon, label = text.partition(":")
+        if colon and prefix in routers:
+            router = prefix
+            labels.add(label)
+        else:
+            labels.add(text)
+    return router, frozenset(labels)
+
+
+def _branches(stages: Sequence[CompiledStage], dependants: Sequence[Sequence[int]]) -> list[bool]:
+    """Say for every stage whether its branch may be skipped before it starts."""
+    may_skip = [
+        bool(one.spec.when or one.spec.conditional or one.spec.requires or one.spec.route) for one in stages
+    ]
+    left = [len(stage.dependencies) for stage in stages]
+    order = [number for number, count in enumerate(left) if not count]
+    for number in order:  # grows while it is read
+        for dependant in dependants[number]:
+            may_skip[dependant] |= may_skip[number]
+            left[dependant] -= 1
+            if not left[dependant]:
+                order.append(dependant)
+    return may_skip
+
+
+def _loops(
+    stages: Sequence[CompiledStage],
+    ids: dict[str, int],
+    dependants: Sequence[Sequence[int]],
+    guard_retry: GuardRetryStrategy,
+) -> dict[int, list[int]]:
+    """Give guards their loops, and return for each the stages that it must hold until it passes."""
+    from stageflow.runtime.guard_retry import GuardLoop
+
+    dependencies = [stage.dependencies for stage in stages]
+    held: dict[int, list[int]] = {}
+    for name, policy in guard_retry.policies.items():
+        guard = ids[name]
+        loop = GuardLoop.between(policy, ids[policy.retry_stage], guard, dependencies, dependants)
+        stages[guard].loop = loop
+        outside = {number for member in loop.members for number in dependants[member]} - loop.members
+        held[guard] = sorted(number for number in outside if guard not in dependencies[number])
+    return held
+
+
+def resolve_names(
+    specs: Iterable[StageSpec], resolver: StageResolver | None
+) -> tuple[list[StageSpec], list[BuildProblem]]:
+    """Put what they stand for in the place of names, and return what was not found beside it."""
+    resolved: list[StageSpec] = []
+    problems: list[BuildProblem] = []
+    for spec in specs:
+        runner, executor = spec.runner, spec.executor
+        if isinstance(runner, str):
+            runner = _find(spec, "stage", runner, resolver, problems)
+        if executor == InlineExecutor.name:
+            executor = None
+        elif isinstance(executor, str):
+            executor = _find(spec, "executor", executor, resolver, problems)
+        same = runner is spec.runner and executor is spec.executor
+        resolved.append(spec if same else spec.placed(runner, executor))
+    return resolved, problems
+
+
+def _find(
+    spec: StageSpec, noun: str, name: str, resolver: StageResolver | None, problems: list[BuildProblem]
+) -> Any:
+    message = f"Stage {spec.name!r} names the contributed {noun} {name!r}"
+    if resolver is None:
+        message += ", and nothing here can look it up"
+        fix = "Run it through Stageflow(): await Stageflow().run(pipeline), or pass build(resolver=...)"
+        problems.append(BuildProblem("SF-BUILD-NO-RESOLVER", message, fix=fix, stages=[spec.name]))
+        return name if noun == "stage" else None
+    try:
+        return resolver.stage(name) if noun == "stage" else resolver.executor(name)
+    except (ConfigurationError, PluginError) as exc:
+        fix = exc.fix or "See what the message says of the cause"
+        problems.append(BuildProblem(exc.code, f"{message}: {exc.what}", fix=fix, stages=[spec.name]))
+        return name if noun == "stage" else None

@@ -1,0 +1,113 @@
+"""``ConcurrencyLimit``: how much may run at once, how much may wait, and what happens beyond."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from enum import StrEnum
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Admission", "ConcurrencyLimit", "Overload"]
+
+
+class Overload(StrEnum):
+    """What happens to work that finds the waiting line full.
+
+    Attributes:
+        FAIL: It fails with ``OverloadError``, which is worth another attempt later.
+        SKIP: It is skipped, with the reason ``overloaded``.
+    """
+
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+class Admission(StrEnum):
+    """What a limit says to somebody who wants to start."""
+
+    GRANTED = "granted"
+    QUEUED = "queued"
+    REFUSED = "refused"
+
+
+@final
+class ConcurrencyLimit:
+    """A bound on how much runs at once. First come, first served; a place is handed on, never grabbed.
+
+    A limit that is given to a stage belongs to the built graph, so all runs of the graph share it. The same object
+    given to several stages is one limit for all of them.
+
+    Args:
+        max_active: How many may run at once.
+        max_queued: How many may wait; None means any number.
+        on_overload: What happens beyond that.
+
+    Raises:
+        ValueError: ``max_active`` below 1, or ``max_queued`` below 0.
+
+    ```python
+    from stageflow.runtime.limits import ConcurrencyLimit
+
+    limit = ConcurrencyLimit(1, max_queued=0)
+    print(limit.enter(print), limit.enter(print))
+    #> granted refused
+    ```
+    """
+
+    __slots__ = ("_lock", "_waiting", "active", "max_active", "max_queued", "on_overload")
+
+    def __init__(
+        self, max_active: int, *, max_queued: int | None = None, on_overload: Overload = Overload.FAIL
+    ) -> None:
+        if max_active < 1:
+            msg = f"max_active must be at least 1, not {max_active}"
+            raise ValueError(msg)
+        if max_queued is not None and max_queued < 0:
+            msg = f"max_queued must be at least 0, not {max_queued}"
+            raise ValueError(msg)
+        self.max_active = max_active
+        self.max_queued = max_queued
+        self.on_overload = Overload(on_overload)
+        self.active = 0
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._lock = threading.Lock()  # runs of one graph may be on the event loops of several threads
+
+    @property
+    def queued(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def enter(self, granted: Callable[[], None]) -> Admission:
+        """Ask for a place; after QUEUED, *granted* is called, from whichever thread, when there is one."""
+        with self._lock:
+            if self.active < self.max_active:
+                self.active += 1
+                return Admission.GRANTED
+            if self.max_queued is not None and len(self._waiting) >= self.max_queued:
+                return Admission.REFUSED
+            self._waiting.append(granted)
+            return Admission.QUEUED
+
+    def leave(self) -> None:
+        """Give a place back: to whoever waits longest, or to nobody."""
+        with self._lock:
+            if not self._waiting:
+                self.active -= 1
+                return
+            granted = self._waiting.popleft()
+        granted()
+
+    def withdraw(self, granted: Callable[[], None]) -> bool:
+        """Wait no longer; False if the place has been granted meanwhile and must be given back."""
+        with self._lock:
+            try:
+                self._waiting.remove(granted)
+            except ValueError:
+                return False
+            return True
+
+    def __repr__(self) -> str:
+        return f"<ConcurrencyLimit {self.active}/{self.max_active}, {self.queued} waiting>"
