@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, final
 
 from stageflow.errors import ConfigurationError
 from stageflow.runtime.failure import FailureMode
-from stageflow.runtime.graph import StageGraph
 from stageflow.stages.spec import StageSpec
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from stageflow.interceptors.base import BaseInterceptor
     from stageflow.protocols import EventSink, Executor, StageResolver
     from stageflow.runtime.cancellation import CancellationToken
+    from stageflow.runtime.graph import StageGraph
     from stageflow.runtime.guard_retry import GuardRetryStrategy
     from stageflow.runtime.limits import ConcurrencyLimit
     from stageflow.runtime.results import PipelineResults
@@ -170,6 +170,8 @@ class Pipeline:
         Raises:
             PipelineValidationError: Something is wrong with the pipeline; ``problems`` lists everything.
         """
+        from stageflow.runtime.graph import StageGraph
+
         return StageGraph(
             self.specs,
             interceptors,

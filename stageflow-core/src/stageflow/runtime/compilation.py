@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from stageflow.errors import BuildProblem, ConfigurationError, PluginError
-from stageflow.executors.inline import InlineExecutor
 from stageflow.interceptors.chain import compile_chain
 from stageflow.runtime.validation import find_cycles
 from stageflow.stages.stage import StageKind
@@ -23,7 +22,10 @@ if TYPE_CHECKING:
 
     Body = Callable[[StageContext], Awaitable[object]]
 
-__all__ = ["CompiledStage", "compile_stages", "held_cycles", "resolve_names"]
+__all__ = ["CompiledStage", "as_limit", "compile_stages", "held_cycles", "resolve_names"]
+
+INLINE = "inline"
+"""The executor that is no call at all: the body is awaited where it is."""
 
 
 @final
@@ -128,6 +130,15 @@ def held_cycles(stages: Sequence[CompiledStage]) -> Iterator[BuildProblem]:
         yield BuildProblem("SF-BUILD-GUARD-RETRY", message, fix=fix, stages=cycle)
 
 
+def as_limit(limit: int | ConcurrencyLimit | None) -> ConcurrencyLimit | None:
+    """Return a number as the limit that it stands for."""
+    if not isinstance(limit, int):
+        return limit
+    from stageflow.runtime.limits import ConcurrencyLimit
+
+    return ConcurrencyLimit(limit)
+
+
 def _compile_stage(number: int, spec: StageSpec, interceptors: Sequence[BaseInterceptor]) -> CompiledStage:
     stage = CompiledStage(number, spec, compile_chain(spec.name, _body(spec), interceptors))
     if stage.timeout is None:
@@ -135,11 +146,10 @@ def _compile_stage(number: int, spec: StageSpec, interceptors: Sequence[BaseInte
             (one for each in interceptors if (one := each.timeout(spec)) is not None), default=None
         )
     if stage.retry is None:
-        stage.retry = next((one for each in interceptors if (one := each.retry(spec)) is not None), None)
-    if spec.limit is not None:
-        from stageflow.runtime.limits import ConcurrencyLimit
-
-        stage.limit = ConcurrencyLimit(spec.limit) if isinstance(spec.limit, int) else spec.limit
+        stage.retry = next(
+            (policy for each in interceptors if (policy := each.retry(spec)) is not None), None
+        )
+    stage.limit = as_limit(spec.limit)
     return stage
 
 
@@ -152,7 +162,7 @@ def _body(spec: StageSpec) -> Body:
         body: Body = lambda ctx: runner(**config).execute(ctx)  # noqa: E731 - it closes over two names
     else:
         body = getattr(runner, "execute", runner)
-    if executor is None or isinstance(executor, (str, InlineExecutor)):
+    if executor is None or isinstance(executor, str):
         return body
     return lambda ctx: executor.execute(body, ctx)
 
@@ -218,7 +228,7 @@ def resolve_names(
         runner, executor = spec.runner, spec.executor
         if isinstance(runner, str):
             runner = _find(spec, "stage", runner, resolver, problems)
-        if executor == InlineExecutor.name:
+        if executor == INLINE:
             executor = None
         elif isinstance(executor, str):
             executor = _find(spec, "executor", executor, resolver, problems)

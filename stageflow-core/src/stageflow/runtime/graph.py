@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, final
 
 from stageflow.errors import StageExecutionError
 from stageflow.interceptors.chain import sort_interceptors
-from stageflow.runtime.compilation import compile_stages, held_cycles, resolve_names
+from stageflow.runtime.compilation import as_limit, compile_stages, held_cycles, resolve_names
 from stageflow.runtime.failure import FailureMode
-from stageflow.runtime.limits import ConcurrencyLimit
-from stageflow.runtime.run import Run, RunRequest
+from stageflow.runtime.request import RunRequest
+from stageflow.runtime.run import Run
 from stageflow.runtime.validation import raise_problems, validate
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stageflow.runtime.cancellation import CancellationToken
     from stageflow.runtime.compilation import CompiledStage
     from stageflow.runtime.guard_retry import GuardRetryStrategy
+    from stageflow.runtime.limits import ConcurrencyLimit
     from stageflow.runtime.results import PipelineResults
     from stageflow.runtime.stream import RunStream
     from stageflow.stages.context import PipelineContext, StageContext
@@ -68,6 +69,7 @@ class StageGraph:
         "cleanup_timeout",
         "failure_mode",
         "interceptors",
+        "limited",
         "max_concurrency",
         "max_runs",
         "name",
@@ -104,7 +106,8 @@ class StageGraph:
         self.stages = compile_stages(self.stage_specs, self.interceptors, guard_retry_strategy)
         raise_problems(list(held_cycles(self.stages)), pipeline=name)
         self.max_concurrency = max_concurrency
-        self.max_runs = ConcurrencyLimit(max_runs) if isinstance(max_runs, int) else max_runs
+        self.max_runs = as_limit(max_runs)
+        self.limited = max_concurrency is not None or any(stage.limit is not None for stage in self.stages)
         self._by_name = {stage.name: stage for stage in self.stages}
 
     def stage(self, name: str) -> CompiledStage:

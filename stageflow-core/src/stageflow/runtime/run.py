@@ -6,16 +6,12 @@ import asyncio
 import logging
 import threading
 from contextvars import ContextVar, copy_context
-from functools import partial
 from inspect import iscoroutine
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from stageflow.context.frozen import freeze
-from stageflow.context.identity import RunIdentity
-from stageflow.context.snapshot import ContextSnapshot
 from stageflow.errors import (
-    ConfigurationError,
     OverloadError,
     PipelineCancelled,
     RunTimeoutError,
@@ -25,12 +21,8 @@ from stageflow.errors import (
 )
 from stageflow.events import vocabulary
 from stageflow.events.emitter import RunEmitter
-from stageflow.events.sink import get_event_sink
 from stageflow.interceptors.chain import RetryRequestedError, as_output
-from stageflow.runtime.cancellation import CleanupRegistry
 from stageflow.runtime.failure import FailureMode
-from stageflow.runtime.guard_retry import GuardRounds
-from stageflow.runtime.limits import Admission, ConcurrencyLimit, Overload
 from stageflow.runtime.progress import Progress, SkipReason
 from stageflow.runtime.results import PipelineResults
 from stageflow.runtime.scheduler import Interruption, Scheduler
@@ -43,67 +35,22 @@ from stageflow.stages.timer import PipelineTimer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-    from uuid import UUID
 
     from stageflow.protocols import EventSink
-    from stageflow.runtime.cancellation import CancellationToken
+    from stageflow.runtime.admission import StagePlaces
+    from stageflow.runtime.cancellation import CleanupRegistry
     from stageflow.runtime.compilation import CompiledStage
     from stageflow.runtime.graph import StageGraph
-    from stageflow.runtime.guard_retry import GuardLoop
+    from stageflow.runtime.guard_retry import GuardLoop, GuardRounds
+    from stageflow.runtime.request import RunRequest
 
-__all__ = ["Attempt", "Run", "RunRequest"]
+__all__ = ["Attempt", "Run"]
 
 _current: ContextVar[Run | None] = ContextVar("stageflow_current_run", default=None)
 """The run that a stage belongs to. A run that is started by a stage finds its parent here."""
 
 _logger = logging.getLogger("stageflow.runtime")
 _OK = StageStatus.OK
-
-
-class RunRequest(NamedTuple):
-    """What a caller asks for; see ``StageGraph.run``."""
-
-    context: PipelineContext | ContextSnapshot | StageContext | None = None
-    input_text: str | None = None
-    metadata: Mapping[str, Any] | None = None
-    data: Mapping[str, Any] | None = None
-    ports: Any = None
-    sink: EventSink | None = None
-    timeout: float | None = None
-    cancel_token: CancellationToken | None = None
-
-    def snapshot(self) -> ContextSnapshot:
-        """Return what stages see of the request; it has the id of the run in any case.
-
-        Raises:
-            ConfigurationError: The context is none.
-        """
-        context = self.context
-        if context is None:
-            snapshot = ContextSnapshot(RunIdentity(pipeline_run_id=_new_id()), input_text=self.input_text)
-        else:
-            if isinstance(context, PipelineContext):
-                snapshot = context.to_snapshot()
-            elif isinstance(context, StageContext):
-                snapshot = context.snapshot
-            elif isinstance(context, ContextSnapshot):  # pyright: ignore[reportUnnecessaryIsInstance]
-                snapshot = context
-            else:
-                msg = f"A run cannot be started with {context!r}"
-                fix = "Pass a PipelineContext or a ContextSnapshot; a text goes into input_text="
-                raise ConfigurationError(msg, fix=fix)
-            if snapshot.pipeline_run_id is None:
-                snapshot = snapshot.with_run_id(snapshot.run_id.with_pipeline_run_id(_new_id()))
-            if self.input_text is not None:
-                snapshot = snapshot.with_input(self.input_text)
-        return snapshot.with_metadata(**self.metadata) if self.metadata else snapshot
-
-    def event_sink(self) -> EventSink:
-        """Return where the events of the run go."""
-        if self.sink is not None:
-            return self.sink
-        sink = getattr(self.context, "event_sink", None)
-        return get_event_sink() if sink is None else sink
 
 
 @final
@@ -172,9 +119,7 @@ class Run:
         "_places",
         "_ports",
         "_progress",
-        "_queued",
         "_rounds",
-        "_run_limit",
         "_scheduler",
         "_stage_limit",
         "_timeout",
@@ -210,14 +155,16 @@ class Run:
         self._cleanup: CleanupRegistry | None = None
         self._ending: StageExecutionError | PipelineCancelled | None = None
         self._fatal: BaseException | None = None
-        self._run_limit = None if graph.max_concurrency is None else ConcurrencyLimit(graph.max_concurrency)
-        self._places: dict[int, list[ConcurrencyLimit]] = {}  # held, or being collected, by stage
-        self._queued: dict[int, tuple[ConcurrencyLimit, Callable[[], None]]] = {}
         self._guards: dict[int, GuardRounds] = {}  # of guards that have rejected something
         self._rounds: dict[int, int] = {}  # of stages that a guard has sent back
         context = copy_context()
         context.run(_current.set, self)
         self._scheduler = Scheduler(self, context)
+        self._places: StagePlaces | None = None
+        if graph.limited:
+            from stageflow.runtime import admission
+
+            self._places = admission.StagePlaces(self._scheduler, graph.max_concurrency)
 
     # --- what the contexts of its stages see ------------------------------------------------------------
 
@@ -256,7 +203,9 @@ class Run:
     def register_cleanup(self, callback: Callable[[], Awaitable[None]], name: str | None) -> None:
         """Call *callback* when the run ends."""
         if self._cleanup is None:
-            self._cleanup = CleanupRegistry()
+            from stageflow.runtime import cancellation
+
+            self._cleanup = cancellation.CleanupRegistry()
         self._cleanup.register(callback, name=name)
 
     # --- from the first event to the last ---------------------------------------------------------------
@@ -271,44 +220,13 @@ class Run:
         limit = self._graph.max_runs
         if limit is None:
             return await self._execute()
-        await self._wait_for_place(limit)
+        from stageflow.runtime.admission import wait_for_place
+
+        await wait_for_place(limit, f"pipeline {self._graph.name!r}")
         try:
             return await self._execute()
         finally:
             limit.leave()
-
-    async def _wait_for_place(self, limit: ConcurrencyLimit) -> None:
-        """Wait until the graph has room for another run.
-
-        Raises:
-            OverloadError: So many wait already that this one may not.
-        """
-        loop = asyncio.get_running_loop()
-        place: asyncio.Future[None] = loop.create_future()
-
-        def take() -> None:
-            if place.done():  # nobody waits any more
-                limit.leave()
-            else:
-                place.set_result(None)
-
-        def granted() -> None:
-            try:
-                loop.call_soon_threadsafe(take)
-            except RuntimeError:  # the loop of this run is closed
-                limit.leave()
-
-        admission = limit.enter(granted)
-        if admission is Admission.REFUSED:
-            where = f"pipeline {self._graph.name!r}"
-            raise OverloadError(where, active=limit.max_active, queued=limit.queued)
-        if admission is Admission.QUEUED:
-            try:
-                await place
-            except BaseException:
-                if not limit.withdraw(granted) and place.done() and not place.cancelled():
-                    limit.leave()  # it was granted in the same moment in which we gave up
-                raise
 
     async def _execute(self) -> PipelineResults:
         self.emit(vocabulary.PIPELINE_STARTED, {"stages": len(self._graph.stages)})
@@ -405,7 +323,8 @@ class Run:
             if self._ending is None:
                 self._ending = ending
             self._scheduler.stop()
-            self._leave_queues()
+            if self._places is not None:
+                self._places.leave_queues()
 
     def _finish(self) -> PipelineResults:
         """Tell what has become of the run, and return what it leaves behind."""
@@ -457,7 +376,8 @@ class Run:
         """Begin the next attempt of a ready stage; None if it does not start, or not yet."""
         stage = self._graph.stages[number]
         attempt = self._attempts.get(number, 0) + 1 if self._attempts else 1
-        if attempt == 1 and number not in self._places:
+        places = self._places
+        if attempt == 1 and (places is None or number not in places):
             obstacle = self._progress.obstacle(stage)
             if obstacle is None and (stage.router is not None or stage.spec.when is not None):
                 obstacle = self._condition(stage)
@@ -465,7 +385,7 @@ class Run:
                 if obstacle:
                     self._skip(stage, obstacle)
                 return None
-        if (stage.limit is not None or self._run_limit is not None) and not self._admit(stage):
+        if places is not None and not self._admit(places, stage):
             return None
         if attempt == 1 and self._emitter.listening:
             self._announce(stage)
@@ -477,8 +397,8 @@ class Run:
     def leave(self, attempt: Attempt, value: object, error: BaseException | None, now_ns: int) -> None:
         """Settle a stage whose attempt ended with *value*, or with *error*."""
         stage = attempt.stage
-        if self._places:
-            self._vacate(stage.number)
+        if self._places is not None:
+            self._places.vacate(stage.number)
         duration_ms = (now_ns - attempt.started_ns) / 1e6
         if error is None and attempt.interrupted is not Interruption.TIMED_OUT:
             try:
@@ -656,64 +576,20 @@ class Run:
         what = f"Its router {router!r} chose {chosen!r}, which is no label"
         raise StageContractError(stage.name, what, fix="Return StageOutput.ok(route='label') from the router")
 
+    def _admit(self, places: StagePlaces, stage: CompiledStage) -> bool:
+        """Say whether a stage may start now, as far as limits go; one that may not at all is settled."""
+        try:
+            return places.admit(stage)
+        except OverloadError as exc:
+            if places.skips_overload(stage):
+                self._skip(stage, SkipReason.OVERLOADED)
+            else:
+                self._fail_at_start(stage, exc)
+            return False
+
     def _fail_at_start(self, stage: CompiledStage, error: Exception) -> None:
         self._announce(stage)
         self._fail(stage, error, None, StageOutput.fail(_said(error)))
-
-    # --- limits -----------------------------------------------------------------------------------------
-
-    def _admit(self, stage: CompiledStage) -> bool:
-        """Take the stage's places, always in the same order; False if it has to wait, or may not."""
-        number = stage.number
-        places = self._places.setdefault(number, [])
-        for limit in (stage.limit, self._run_limit):
-            if limit is None or limit in places:
-                continue
-            granted = partial(self._granted, asyncio.get_running_loop(), number, limit)
-            admission = limit.enter(granted)
-            if admission is Admission.GRANTED:
-                places.append(limit)
-            elif admission is Admission.QUEUED:
-                self._queued[number] = limit, granted
-                self._scheduler.park(number)
-                return False
-            else:
-                self._vacate(number)
-                if limit.on_overload is Overload.SKIP:
-                    self._skip(stage, SkipReason.OVERLOADED)
-                else:
-                    where = f"stage {stage.name!r}"
-                    self._fail_at_start(
-                        stage, OverloadError(where, active=limit.max_active, queued=limit.queued)
-                    )
-                return False
-        return True
-
-    def _granted(self, loop: asyncio.AbstractEventLoop, number: int, limit: ConcurrencyLimit) -> None:
-        """A place is free; called by whoever left it, on whichever thread."""
-        try:
-            loop.call_soon_threadsafe(self._take_place, number, limit)
-        except RuntimeError:  # the loop of this run is closed
-            limit.leave()
-
-    def _take_place(self, number: int, limit: ConcurrencyLimit) -> None:
-        self._queued.pop(number, None)
-        if self._scheduler.stopping:
-            limit.leave()
-        else:
-            self._places[number].append(limit)
-            self._scheduler.unpark(number)
-
-    def _vacate(self, number: int) -> None:
-        for limit in self._places.pop(number, ()):
-            limit.leave()
-
-    def _leave_queues(self) -> None:
-        """Wait for no more places, and give back those of stages that were waiting for a second one."""
-        queued, self._queued = self._queued, {}
-        for number, (limit, granted) in queued.items():
-            limit.withdraw(granted)  # if it is too late, _take_place gives the place back
-            self._vacate(number)
 
     # --- guards that send back --------------------------------------------------------------------------
 
@@ -721,7 +597,9 @@ class Run:
         """Run again what a guard has rejected; False if there have been enough rounds."""
         if self._scheduler.stopping:
             return False
-        rounds = self._guards.setdefault(guard.number, GuardRounds())
+        from stageflow.runtime import guard_retry
+
+        rounds = self._guards.setdefault(guard.number, guard_retry.GuardRounds())
         data = {
             "stage": guard.name,
             "retry_stage": self._graph.stages[loop.target].name,
@@ -768,12 +646,6 @@ class Run:
             "execution_mode": snapshot.execution_mode,
             "service": "pipeline" if context is None else context.service,
         }
-
-
-def _new_id() -> UUID:
-    from uuid import uuid4  # importing uuid asks what platform this is; that can wait until something runs
-
-    return uuid4()
 
 
 _IDS = ("pipeline_run_id", "request_id", "session_id", "user_id", "org_id")

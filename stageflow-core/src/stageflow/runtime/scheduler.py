@@ -33,12 +33,11 @@ from time import monotonic_ns
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Final, final
 
-from stageflow.runtime.deadlines import Deadlines
-
 if TYPE_CHECKING:
     from collections.abc import Generator
     from contextvars import Context
 
+    from stageflow.runtime.deadlines import Deadlines
     from stageflow.runtime.run import Attempt, Run
 
 __all__ = ["Interruption", "Scheduler"]
@@ -184,7 +183,11 @@ class Scheduler:
             return
         if attempt.timeout is not None:
             if self._deadlines is None:
-                self._deadlines = Deadlines(self._loop, self._time_out, self._suspended.__contains__)
+                from stageflow.runtime import deadlines
+
+                self._deadlines = deadlines.Deadlines(
+                    self._loop, self._time_out, self._suspended.__contains__
+                )
             spent = (monotonic_ns() - attempt.started_ns) / 1e9
             self._deadlines.add(self._loop.time() + attempt.timeout - spent, attempt)
         missing = len(self.ready) - self._starting

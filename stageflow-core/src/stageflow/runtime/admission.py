@@ -1,0 +1,137 @@
+"""Who may start under the limits: the stages of a run, and the runs of a graph."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, final
+
+from stageflow.errors import OverloadError
+from stageflow.runtime.limits import Admission, ConcurrencyLimit, Overload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stageflow.runtime.compilation import CompiledStage
+    from stageflow.runtime.scheduler import Scheduler
+
+__all__ = ["StagePlaces", "wait_for_place"]
+
+
+@final
+class StagePlaces:
+    """The places that the stages of one run hold, and wait for.
+
+    Args:
+        scheduler: Keeps the run going while a stage waits, and takes it up again.
+        max_concurrency: How many stages of the run may run at once.
+    """
+
+    __slots__ = ("_held", "_queued", "_run_limit", "_scheduler")
+
+    def __init__(self, scheduler: Scheduler, max_concurrency: int | None) -> None:
+        self._scheduler = scheduler
+        self._run_limit = None if max_concurrency is None else ConcurrencyLimit(max_concurrency)
+        self._held: dict[int, list[ConcurrencyLimit]] = {}  # or being collected
+        self._queued: dict[int, tuple[ConcurrencyLimit, Callable[[], None]]] = {}
+
+    def __contains__(self, number: int) -> bool:
+        """Say whether the stage has begun to collect its places."""
+        return number in self._held
+
+    def admit(self, stage: CompiledStage) -> bool:
+        """Take the places of a stage; False if it has to wait, and then it becomes ready again by itself.
+
+        Every stage asks for its own place first and for the run's second, so no two can wait for each other.
+
+        Raises:
+            OverloadError: The line is full. Its ``__cause__`` is None, and the stage may be skipped instead, if
+                ``skips_overload`` says so.
+        """
+        held = self._held.setdefault(stage.number, [])
+        for limit in (stage.limit, self._run_limit):
+            if limit is None or any(limit is one for one in held):
+                continue
+            granted = partial(self._granted, asyncio.get_running_loop(), stage.number, limit)
+            admission = limit.enter(granted)
+            if admission is Admission.GRANTED:
+                held.append(limit)
+            elif admission is Admission.QUEUED:
+                self._queued[stage.number] = limit, granted
+                self._scheduler.park(stage.number)
+                return False
+            else:
+                self.vacate(stage.number)
+                where = f"stage {stage.name!r}"
+                raise OverloadError(where, active=limit.max_active, queued=limit.queued)
+        return True
+
+    def skips_overload(self, stage: CompiledStage) -> bool:
+        """Say whether a stage that finds the line full is skipped instead of failed."""
+        return stage.limit is not None and stage.limit.on_overload is Overload.SKIP
+
+    def vacate(self, number: int) -> None:
+        """Give back what a stage holds."""
+        for limit in self._held.pop(number, ()):
+            limit.leave()
+
+    def leave_queues(self) -> None:
+        """Wait for no more places, and give back those of stages that were waiting for a second one."""
+        queued, self._queued = self._queued, {}
+        for number, (limit, granted) in queued.items():
+            limit.withdraw(granted)  # if it is too late, _take gives the place back
+            self.vacate(number)
+
+    def _granted(self, loop: asyncio.AbstractEventLoop, number: int, limit: ConcurrencyLimit) -> None:
+        """A place is free; called by whoever left it, on whichever thread."""
+        _call(loop, limit, partial(self._take, number, limit))
+
+    def _take(self, number: int, limit: ConcurrencyLimit) -> None:
+        self._queued.pop(number, None)
+        if self._scheduler.stopping:
+            limit.leave()
+        else:
+            self._held[number].append(limit)
+            self._scheduler.unpark(number)
+
+
+async def wait_for_place(limit: ConcurrencyLimit, what: str) -> None:
+    """Wait for a place; whoever was let in must ``limit.leave()``.
+
+    Args:
+        limit: The limit.
+        what: Who wants in, for the error.
+
+    Raises:
+        OverloadError: The line is full.
+    """
+    loop = asyncio.get_running_loop()
+    place: asyncio.Future[None] = loop.create_future()
+
+    def take() -> None:
+        if place.done():  # nobody waits any more
+            limit.leave()
+        else:
+            place.set_result(None)
+
+    def granted() -> None:
+        _call(loop, limit, take)
+
+    admission = limit.enter(granted)
+    if admission is Admission.REFUSED:
+        raise OverloadError(what, active=limit.max_active, queued=limit.queued)
+    if admission is Admission.QUEUED:
+        try:
+            await place
+        except BaseException:
+            if not limit.withdraw(granted) and place.done() and not place.cancelled():
+                limit.leave()  # it was granted in the moment in which we gave up
+            raise
+
+
+def _call(loop: asyncio.AbstractEventLoop, limit: ConcurrencyLimit, callback: Callable[[], None]) -> None:
+    """Go on on the loop of whoever waits; if that loop is closed, the place goes to the next."""
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:
+        limit.leave()

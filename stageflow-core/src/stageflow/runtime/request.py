@@ -1,0 +1,72 @@
+"""``RunRequest``: what a caller asks of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stageflow.context.identity import RunIdentity
+from stageflow.context.snapshot import ContextSnapshot
+from stageflow.errors import ConfigurationError
+from stageflow.events.sink import get_event_sink
+from stageflow.stages.context import PipelineContext, StageContext
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from stageflow.protocols import EventSink
+    from stageflow.runtime.cancellation import CancellationToken
+
+__all__ = ["RunRequest"]
+
+
+class RunRequest(NamedTuple):
+    """What a caller asks for; see ``StageGraph.run``."""
+
+    context: PipelineContext | ContextSnapshot | StageContext | None = None
+    input_text: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    data: Mapping[str, Any] | None = None
+    ports: Any = None
+    sink: EventSink | None = None
+    timeout: float | None = None
+    cancel_token: CancellationToken | None = None
+
+    def snapshot(self) -> ContextSnapshot:
+        """Return what stages see of the request; it has the id of the run in any case.
+
+        Raises:
+            ConfigurationError: The context is none.
+        """
+        context = self.context
+        if context is None:
+            snapshot = ContextSnapshot(RunIdentity(pipeline_run_id=_new_id()), input_text=self.input_text)
+        else:
+            if isinstance(context, PipelineContext):
+                snapshot = context.to_snapshot()
+            elif isinstance(context, StageContext):
+                snapshot = context.snapshot
+            elif isinstance(context, ContextSnapshot):  # pyright: ignore[reportUnnecessaryIsInstance]
+                snapshot = context
+            else:
+                msg = f"A run cannot be started with {context!r}"
+                fix = "Pass a PipelineContext or a ContextSnapshot; a text goes into input_text="
+                raise ConfigurationError(msg, fix=fix)
+            if snapshot.pipeline_run_id is None:
+                snapshot = snapshot.with_run_id(snapshot.run_id.with_pipeline_run_id(_new_id()))
+            if self.input_text is not None:
+                snapshot = snapshot.with_input(self.input_text)
+        return snapshot.with_metadata(**self.metadata) if self.metadata else snapshot
+
+    def event_sink(self) -> EventSink:
+        """Return where the events of the run go."""
+        if self.sink is not None:
+            return self.sink
+        sink = getattr(self.context, "event_sink", None)
+        return get_event_sink() if sink is None else sink
+
+
+def _new_id() -> UUID:
+    from uuid import uuid4  # importing uuid asks what platform this is; that can wait until something runs
+
+    return uuid4()
