@@ -58,9 +58,10 @@ if TYPE_CHECKING:
     from stageflow.runtime.failure import FailureMode
     from stageflow.runtime.graph import StageGraph
     from stageflow.runtime.results import PipelineResults
-    from stageflow.stages.context import PipelineContext, StageContext, create_stage_context, extract_service
+    from stageflow.stages.context import StageContext, create_stage_context
     from stageflow.stages.inputs import StageInputs, create_stage_inputs
     from stageflow.stages.output import StageArtifact, StageEvent, StageOutput
+    from stageflow.stages.pipeline_context import PipelineContext, extract_service
     from stageflow.stages.result import StageResult
     from stageflow.stages.retry import RetryPolicy
     from stageflow.stages.spec import StageSpec
@@ -149,7 +150,8 @@ if not TYPE_CHECKING:
             "runtime.failure": ("FailureMode",),
             "runtime.graph": ("StageGraph",),
             "runtime.results": ("PipelineResults",),
-            "stages.context": ("PipelineContext", "StageContext", "create_stage_context", "extract_service"),
+            "stages.context": ("StageContext", "create_stage_context"),
+            "stages.pipeline_context": ("PipelineContext", "extract_service"),
             "stages.inputs": ("StageInputs", "create_stage_inputs"),
             "stages.output": ("StageArtifact", "StageEvent", "StageOutput"),
             "stages.result": ("StageResult",),

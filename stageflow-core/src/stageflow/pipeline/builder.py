@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from stageflow.runtime.limits import ConcurrencyLimit
     from stageflow.runtime.results import PipelineResults
     from stageflow.runtime.stream import RunStream
-    from stageflow.stages.context import PipelineContext, StageContext
+    from stageflow.stages.context import StageContext
     from stageflow.stages.inputs import StageInputs
+    from stageflow.stages.pipeline_context import PipelineContext
     from stageflow.stages.retry import RetryPolicy
     from stageflow.stages.stage import StageKind
     from stageflow.stages.typed import StageDef

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from stageflow.runtime.limits import ConcurrencyLimit
     from stageflow.runtime.results import PipelineResults
     from stageflow.runtime.stream import RunStream
-    from stageflow.stages.context import PipelineContext, StageContext
+    from stageflow.stages.context import StageContext
+    from stageflow.stages.pipeline_context import PipelineContext
     from stageflow.stages.spec import StageSpec
 
 __all__ = ["StageGraph"]

@@ -8,7 +8,8 @@ from stageflow.context.identity import RunIdentity
 from stageflow.context.snapshot import ContextSnapshot
 from stageflow.errors import ConfigurationError
 from stageflow.events.sink import get_event_sink
-from stageflow.stages.context import PipelineContext, StageContext
+from stageflow.stages.context import StageContext
+from stageflow.stages.pipeline_context import PipelineContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -26,9 +26,10 @@ from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.progress import Progress, SkipReason
 from stageflow.runtime.results import PipelineResults
 from stageflow.runtime.scheduler import Interruption, Scheduler
-from stageflow.stages.context import PipelineContext, StageContext
+from stageflow.stages.context import StageContext
 from stageflow.stages.inputs import StageInputs
 from stageflow.stages.output import StageOutput
+from stageflow.stages.pipeline_context import PipelineContext
 from stageflow.stages.retry import DEFAULT_RETRY
 from stageflow.stages.stage import StageStatus
 from stageflow.stages.timer import PipelineTimer
@@ -277,8 +278,8 @@ class Run:
         if self._token is not None:
             disarm.append(self._token.on_cancel(cancel))
         if self._context is not None:
-            disarm.append(self._context.on_cancel(cancel))
-            if self._context.canceled:
+            disarm += [context.on_cancel(cancel) for context in self._context.lineage()]
+            if self._context.is_canceled:
                 cancel()
         return disarm
 

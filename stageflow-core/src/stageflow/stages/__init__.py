@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from stageflow.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from stageflow.stages.context import PipelineContext, StageContext, create_stage_context, extract_service
+    from stageflow.stages.context import StageContext, create_stage_context
     from stageflow.stages.inputs import StageInputs, UndeclaredDependencyError, create_stage_inputs
     from stageflow.stages.output import StageArtifact, StageEvent, StageOutput
+    from stageflow.stages.pipeline_context import PipelineContext, extract_service
     from stageflow.stages.result import StageResult
     from stageflow.stages.retry import RetryPolicy
     from stageflow.stages.spec import StageSpec
@@ -40,7 +41,8 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "context": ("PipelineContext", "StageContext", "create_stage_context", "extract_service"),
+            "context": ("StageContext", "create_stage_context"),
+            "pipeline_context": ("PipelineContext", "extract_service"),
             "inputs": ("StageInputs", "UndeclaredDependencyError", "create_stage_inputs"),
             "output": ("StageArtifact", "StageEvent", "StageOutput"),
             "result": ("StageResult",),

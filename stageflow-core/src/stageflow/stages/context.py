@@ -1,4 +1,4 @@
-"""The two contexts: ``PipelineContext``, which a caller makes, and ``StageContext``, which a stage gets."""
+"""``StageContext``: what a stage gets."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, final
 
-from stageflow.context.identity import RunIdentity
-from stageflow.context.snapshot import ContextSnapshot
 from stageflow.errors import PipelineCancelled
-from stageflow.events.sink import get_event_sink
+from stageflow.stages.pipeline_context import PipelineContext, ids_of
 from stageflow.stages.spec import StageSpec
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from uuid import UUID
 
+    from stageflow.context.snapshot import ContextSnapshot
     from stageflow.protocols import EventSink
     from stageflow.stages.inputs import StageInputs
-    from stageflow.stages.output import StageArtifact
     from stageflow.stages.stage import StageKind
     from stageflow.stages.timer import PipelineTimer
 
-__all__ = ["PipelineContext", "RunScope", "StageContext", "create_stage_context", "extract_service"]
+__all__ = ["PipelineContext", "RunScope", "StageContext", "create_stage_context"]
 
 _logger = logging.getLogger("stageflow.events")
 
@@ -101,7 +99,7 @@ class _DetachedScope:
         if self.event_sink is None:
             return
         try:
-            self.event_sink.try_emit(type=type, data={**_ids(self.snapshot), **data})
+            self.event_sink.try_emit(type=type, data={**ids_of(self.snapshot), **data})
         except Exception:
             _logger.warning("The event sink %r raised on %r", self.event_sink, type, exc_info=True)
 
@@ -320,241 +318,3 @@ def create_stage_context(
 ) -> StageContext:
     """Make a ``StageContext``; see the class."""
     return StageContext(snapshot, inputs, stage_name, timer, event_sink)
-
-
-@final
-class PipelineContext:
-    """What a caller hands to ``graph.run``: who asks, for whom, with what.
-
-    Args:
-        pipeline_run_id: The run; made up when None.
-        request_id: The request that the run answers.
-        session_id: The session.
-        user_id: The user.
-        org_id: The tenant.
-        interaction_id: The interaction within the session.
-        topology: The kind of pipeline, such as ``"chat_fast"``.
-        configuration: Settings of the run.
-        execution_mode: The mode, such as ``"practice"``.
-        service: The service that runs the pipeline.
-        event_sink: Where events go; by default the current one.
-        data: What interceptors find under ``ctx.data``.
-        db: A database handle for whoever wants one.
-        input_text: The text that the run works on.
-        snapshot: The whole input; its ids and texts win over the arguments above.
-        artifacts: What stages produced beside their data; filled by the run.
-        parent_run_id: The run that started this one.
-        parent_stage_id: The stage that started this one.
-        correlation_id: What ties this run to others.
-
-    ```python
-    from stageflow import PipelineContext
-
-    ctx = PipelineContext(execution_mode="practice", input_text="hi")
-    print(ctx.to_snapshot().input_text)
-    #> hi
-    ```
-    """
-
-    __slots__ = (
-        "_on_cancel",
-        "_snapshot",
-        "_stage_metadata",
-        "artifacts",
-        "canceled",
-        "configuration",
-        "correlation_id",
-        "data",
-        "db",
-        "event_sink",
-        "execution_mode",
-        "input_text",
-        "interaction_id",
-        "org_id",
-        "parent_run_id",
-        "parent_stage_id",
-        "pipeline_run_id",
-        "request_id",
-        "service",
-        "session_id",
-        "topology",
-        "user_id",
-    )
-
-    def __init__(
-        self,
-        *,
-        pipeline_run_id: UUID | None = None,
-        request_id: UUID | None = None,
-        session_id: UUID | None = None,
-        user_id: UUID | None = None,
-        org_id: UUID | None = None,
-        interaction_id: UUID | None = None,
-        topology: str | None = None,
-        configuration: dict[str, Any] | None = None,
-        execution_mode: str | None = None,
-        service: str = "pipeline",
-        event_sink: EventSink | None = None,
-        data: dict[str, Any] | None = None,
-        db: Any = None,
-        canceled: bool = False,
-        artifacts: list[StageArtifact] | None = None,
-        parent_run_id: UUID | None = None,
-        parent_stage_id: str | None = None,
-        correlation_id: UUID | None = None,
-        input_text: str | None = None,
-        snapshot: ContextSnapshot | None = None,
-    ) -> None:
-        if snapshot is not None:
-            pipeline_run_id, request_id = snapshot.pipeline_run_id, snapshot.request_id
-            session_id, user_id = snapshot.session_id, snapshot.user_id
-            org_id, interaction_id = snapshot.org_id, snapshot.interaction_id
-            topology, execution_mode = snapshot.topology, snapshot.execution_mode
-            input_text = snapshot.input_text
-        self.pipeline_run_id = pipeline_run_id
-        self.request_id = request_id
-        self.session_id = session_id
-        self.user_id = user_id
-        self.org_id = org_id
-        self.interaction_id = interaction_id
-        self.topology = topology
-        self.configuration: dict[str, Any] = {} if configuration is None else configuration
-        self.execution_mode = execution_mode
-        self.service = service
-        self.event_sink: EventSink = get_event_sink() if event_sink is None else event_sink
-        self.data: dict[str, Any] = {} if data is None else data
-        self.db = db
-        self.canceled = canceled
-        self.artifacts: list[StageArtifact] = [] if artifacts is None else artifacts
-        self.parent_run_id = parent_run_id
-        self.parent_stage_id = parent_stage_id
-        self.correlation_id = correlation_id
-        self.input_text = input_text
-        self._snapshot = snapshot
-        self._stage_metadata: dict[str, dict[str, Any]] = {}
-        self._on_cancel: list[Callable[[], None]] = []
-
-    @classmethod
-    def from_snapshot(cls, snapshot: ContextSnapshot, **more: Any) -> PipelineContext:
-        """Return a context with the ids and the input of *snapshot*; *more* as the constructor takes it."""
-        return cls(snapshot=snapshot, **more)
-
-    def to_snapshot(self) -> ContextSnapshot:
-        """Return what stages see of this context."""
-        if self._snapshot is not None:
-            return self._snapshot
-        return ContextSnapshot(
-            run_id=RunIdentity(
-                pipeline_run_id=self.pipeline_run_id,
-                request_id=self.request_id,
-                session_id=self.session_id,
-                user_id=self.user_id,
-                org_id=self.org_id,
-                interaction_id=self.interaction_id,
-            ),
-            input_text=self.input_text,
-            topology=self.topology,
-            execution_mode=self.execution_mode,
-        )
-
-    def set_stage_metadata(self, stage: str, metadata: dict[str, Any]) -> None:
-        """Remember *metadata* about *stage*."""
-        self._stage_metadata[stage] = metadata
-
-    def get_stage_metadata(self, stage: str) -> dict[str, Any] | None:
-        """Return what was remembered about *stage*."""
-        return self._stage_metadata.get(stage)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the context as plain data; parents and correlation only if there are any."""
-        plain: dict[str, Any] = {
-            **_ids(self),
-            "topology": self.topology,
-            "execution_mode": self.execution_mode,
-            "service": self.service,
-            "data": dict(self.data),
-            "canceled": self.canceled,
-            "artifacts_count": len(self.artifacts),
-        }
-        if self.parent_run_id is not None:
-            plain["parent_run_id"] = str(self.parent_run_id)
-        if self.parent_stage_id is not None:
-            plain["parent_stage_id"] = self.parent_stage_id
-        if self.correlation_id is not None:
-            plain["correlation_id"] = str(self.correlation_id)
-        return plain
-
-    def try_emit_event(self, type: str, data: Mapping[str, Any] | None = None) -> None:  # noqa: A002 - published
-        """Emit an event with the ids of this context; keys of *data* win. Never raises."""
-        event = {**_ids(self), "topology": self.topology, "service": self.service, **(data or {})}
-        try:
-            self.event_sink.try_emit(type=type, data=event)
-        except Exception:
-            _logger.warning("The event sink %r raised on %r", self.event_sink, type, exc_info=True)
-
-    def record_stage_event(
-        self, *, stage: str, status: str, payload: Mapping[str, Any] | None = None
-    ) -> None:
-        """Emit ``stage.<stage>.<status>``."""
-        moment = {"stage": stage, "status": status, "timestamp": self.now().isoformat()}
-        self.try_emit_event(f"stage.{stage}.{status}", {**moment, **(payload or {})})
-
-    @property
-    def is_child_run(self) -> bool:
-        """Whether another run started this one."""
-        return self.parent_run_id is not None
-
-    @property
-    def is_canceled(self) -> bool:
-        """Whether ``mark_canceled`` was called."""
-        return self.canceled
-
-    def mark_canceled(self) -> None:
-        """Cancel the runs that were started with this context, now, and those that will be."""
-        self.canceled = True
-        for callback in tuple(self._on_cancel):
-            callback()
-
-    def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call *callback* when the context is cancelled; what is returned undoes that."""
-        self._on_cancel.append(callback)
-        return lambda: self._on_cancel.remove(callback)
-
-    @staticmethod
-    def now() -> datetime:
-        """Now, in UTC."""
-        return datetime.now(UTC)
-
-    def __repr__(self) -> str:
-        return f"PipelineContext(pipeline_run_id={self.pipeline_run_id}, topology={self.topology!r})"
-
-
-def _ids(source: ContextSnapshot | PipelineContext) -> dict[str, Any]:
-    """Return the ids of a run as strings, as every event carries them."""
-    return {
-        "pipeline_run_id": _text(source.pipeline_run_id),
-        "request_id": _text(source.request_id),
-        "session_id": _text(source.session_id),
-        "user_id": _text(source.user_id),
-        "org_id": _text(source.org_id),
-        "execution_mode": source.execution_mode,
-    }
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def extract_service(topology: str | None) -> str | None:
-    """Return the service that a topology's name begins with.
-
-    ```python
-    from stageflow import extract_service
-
-    print(extract_service("chat_fast"), extract_service("chat_kernel"), extract_service("chat"))
-    #> chat None chat
-    ```
-    """
-    if topology is None or topology.endswith("_kernel"):
-        return None
-    return topology.rpartition("_")[0] or topology
