@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stageflow.runtime.graph import StageGraph
     from stageflow.runtime.guard_retry import GuardRetryStrategy
     from stageflow.runtime.limits import ConcurrencyLimit
+    from stageflow.runtime.recording import Recording
     from stageflow.runtime.results import PipelineResults
     from stageflow.runtime.stream import RunStream
     from stageflow.stages.context import StageContext
@@ -165,6 +166,7 @@ class Pipeline:
         guard_retry_strategy: GuardRetryStrategy | None = None,
         max_concurrency: int | None = None,
         max_runs: int | ConcurrencyLimit | None = None,
+        recording: Recording | None = None,
     ) -> StageGraph:
         """Check everything and compile; see ``StageGraph`` for the arguments.
 
@@ -183,6 +185,7 @@ class Pipeline:
             guard_retry_strategy=guard_retry_strategy,
             max_concurrency=max_concurrency,
             max_runs=max_runs,
+            recording=recording,
         )
 
     async def run(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stageflow.runtime.compilation import CompiledStage
     from stageflow.runtime.guard_retry import GuardRetryStrategy
     from stageflow.runtime.limits import ConcurrencyLimit
+    from stageflow.runtime.recording import Recording
     from stageflow.runtime.results import PipelineResults
     from stageflow.runtime.stream import RunStream
     from stageflow.stages.context import StageContext
@@ -44,6 +45,7 @@ class StageGraph:
         resolver: Finds stages that are named as ``"owner.name"``.
         guard_retry_strategy: Which guards send back what they guard.
         max_concurrency: How many stages of one run may run at once; None means any number.
+        recording: The store and the loggers that hear of the runs.
         max_runs: How many runs of the graph there may be at once: a number, or a ``ConcurrencyLimit``.
 
     Raises:
@@ -74,6 +76,7 @@ class StageGraph:
         "max_concurrency",
         "max_runs",
         "name",
+        "recording",
         "stage_specs",
         "stages",
     )
@@ -90,6 +93,7 @@ class StageGraph:
         guard_retry_strategy: GuardRetryStrategy | None = None,
         max_concurrency: int | None = None,
         max_runs: int | ConcurrencyLimit | None = None,
+        recording: Recording | None = None,
     ) -> None:
         self.name = name
         self.failure_mode = FailureMode(failure_mode)
@@ -108,6 +112,7 @@ class StageGraph:
         raise_problems(list(held_cycles(self.stages)), pipeline=name)
         self.max_concurrency = max_concurrency
         self.max_runs = as_limit(max_runs)
+        self.recording = recording
         self.limited = max_concurrency is not None or any(stage.limit is not None for stage in self.stages)
         self._by_name = {stage.name: stage for stage in self.stages}
 

@@ -37,12 +37,13 @@ from stageflow.stages.timer import PipelineTimer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
-    from stageflow.protocols import EventSink
+    from stageflow.protocols import EventSink, ProviderCallLogger
     from stageflow.runtime.admission import StagePlaces
     from stageflow.runtime.cancellation import CleanupRegistry
     from stageflow.runtime.compilation import CompiledStage
     from stageflow.runtime.graph import StageGraph
     from stageflow.runtime.guard_retry import GuardLoop, GuardRounds
+    from stageflow.runtime.recording import RunRecorder
     from stageflow.runtime.request import RunRequest
 
 __all__ = ["Attempt", "Run"]
@@ -209,6 +210,12 @@ class Run:
             self._cleanup = cancellation.CleanupRegistry()
         self._cleanup.register(callback, name=name)
 
+    @property
+    def provider_call_logger(self) -> ProviderCallLogger | None:
+        """Who is told of the calls that stages make to providers."""
+        recording = self._graph.recording
+        return None if recording is None else recording.provider_call_logger
+
     # --- from the first event to the last ---------------------------------------------------------------
 
     async def execute(self) -> PipelineResults:
@@ -231,6 +238,7 @@ class Run:
 
     async def _execute(self) -> PipelineResults:
         self.emit(vocabulary.PIPELINE_STARTED, {"stages": len(self._graph.stages)})
+        recorder = self._recorder()
         scheduler = self._scheduler
         scheduler.ready.extend(self._progress.roots())
         disarm = self._arm()
@@ -246,6 +254,9 @@ class Run:
         if scheduler.failure is not None:
             raise scheduler.failure
         results = self._finish()
+        if recorder is not None:
+            recorder.ended(results, self._status())
+            cancelled = await self._insist(recorder.finish()) or cancelled
         if self._fatal is not None:
             raise self._fatal
         if cancelled is not None:
@@ -303,20 +314,48 @@ class Run:
         return cancelled
 
     async def _clean_up(self, cleanup: CleanupRegistry) -> asyncio.CancelledError | None:
-        """Run the callbacks in a Task of their own, which a cancelled caller does not cut short."""
+        """Run the callbacks, and report those that failed."""
+        failed: list[tuple[str, Exception]] = []
+
+        async def run_all() -> None:
+            failed.extend((await cleanup.run_all(timeout=self._graph.cleanup_timeout))[1])
+
+        cancelled = await self._insist(run_all())
+        for name, error in failed:
+            run_id = self.snapshot.pipeline_run_id
+            _logger.warning("The cleanup %r of run %s failed", name, run_id, exc_info=error)
+            self.emit(vocabulary.CLEANUP_FAILED, {"cleanup": name, "error": _said(error)})
+        return cancelled
+
+    async def _insist(self, work: Awaitable[None]) -> asyncio.CancelledError | None:
+        """Await *work* to its end in a Task of its own, also when the caller is cancelled meanwhile."""
         cancelled: asyncio.CancelledError | None = None
-        task = asyncio.ensure_future(cleanup.run_all(timeout=self._graph.cleanup_timeout))
+        task = asyncio.ensure_future(work)
         while not task.done():
             try:
                 await asyncio.wait([task])
             except asyncio.CancelledError as exc:
                 cancelled = exc
-        for name, error in task.result()[1]:
-            _logger.warning(
-                "The cleanup %r of run %s failed", name, self.snapshot.pipeline_run_id, exc_info=error
-            )
-            self.emit(vocabulary.CLEANUP_FAILED, {"cleanup": name, "error": _said(error)})
+        task.result()
         return cancelled
+
+    def _recorder(self) -> RunRecorder | None:
+        if self._graph.recording is None:
+            return None
+        from stageflow.runtime import recording
+
+        service = "pipeline" if self._context is None else self._context.service
+        recorder = recording.RunRecorder(self._graph.recording, self.snapshot, self._graph.name, service)
+        recorder.started()
+        return recorder
+
+    def _status(self) -> str:
+        """Say in one word how the run has ended."""
+        if isinstance(self._ending, PipelineCancelled):
+            return "cancelled"
+        if self._ending is None or self._graph.failure_mode is FailureMode.BEST_EFFORT:
+            return "completed"
+        return "failed"
 
     def stop(self, ending: StageExecutionError | PipelineCancelled) -> None:
         """End the run early with *ending*. The first one stays."""

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from stageflow.context.snapshot import ContextSnapshot
-    from stageflow.protocols import EventSink
+    from stageflow.protocols import EventSink, ProviderCallLogger
     from stageflow.stages.inputs import StageInputs
+    from stageflow.stages.provider_call import ProviderCall
     from stageflow.stages.stage import StageKind
     from stageflow.stages.timer import PipelineTimer
 
@@ -67,6 +68,11 @@ class RunScope(Protocol):
         """Emit an event of the run."""
         ...
 
+    @property
+    def provider_call_logger(self) -> ProviderCallLogger | None:
+        """Who is told of the calls that stages make to providers."""
+        ...
+
     def register_cleanup(self, callback: Callable[[], Awaitable[None]], name: str | None) -> None:
         """Call *callback* when the run ends."""
         ...
@@ -75,7 +81,16 @@ class RunScope(Protocol):
 class _DetachedScope:
     """Stands in for the run in a context that somebody made by hand, mostly in tests."""
 
-    __slots__ = ("_inputs", "cancel_reason", "data", "event_sink", "pipeline", "snapshot", "timer")
+    __slots__ = (
+        "_inputs",
+        "cancel_reason",
+        "data",
+        "event_sink",
+        "pipeline",
+        "provider_call_logger",
+        "snapshot",
+        "timer",
+    )
 
     def __init__(
         self,
@@ -90,6 +105,7 @@ class _DetachedScope:
         self.data: dict[str, Any] = {}
         self.cancel_reason: str | None = None
         self.pipeline = "pipeline"
+        self.provider_call_logger: ProviderCallLogger | None = None
         self._inputs = inputs
 
     def inputs_of(self, stage: str) -> StageInputs:
@@ -254,6 +270,27 @@ class StageContext:
     def register_cleanup(self, callback: Callable[[], Awaitable[None]], *, name: str | None = None) -> None:
         """Call *callback* when the run ends, however it ends; the last registered is called first."""
         self._scope.register_cleanup(callback, name)
+
+    def provider_call(
+        self, operation: str, provider: str, model_id: str | None = None, **context: Any
+    ) -> ProviderCall:
+        """Wrap a call to a model or another provider: ``async with ctx.provider_call("chat", "acme") as call:``.
+
+        The run's provider-call logger hears of it, with the time it took and what is put into ``call.metrics``.
+        The current circuit breaker (``get_circuit_breaker``) may refuse it.
+
+        Args:
+            operation: What is asked for.
+            provider: Whom.
+            model_id: The model.
+            **context: Further facts for the logger.
+        """
+        from stageflow.observability.breaker import get_circuit_breaker
+        from stageflow.stages.provider_call import ProviderCall
+
+        facts = {"pipeline_run_id": self.pipeline_run_id, "stage": self._spec.name, **context}
+        logger = self._scope.provider_call_logger
+        return ProviderCall(operation, provider, model_id, logger, get_circuit_breaker(), facts)
 
     @property
     def is_cancelled(self) -> bool:
