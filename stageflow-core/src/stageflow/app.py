@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
+from weakref import WeakKeyDictionary
 
 from stageflow.errors import ContributionInvalidError
 from stageflow.events.sink import FanOutEventSink
@@ -72,7 +73,7 @@ class Stageflow:
         self._interceptors = interceptors
         self._sinks = tuple(sinks)
         self._resolver = _HostResolver(self.host)
-        self._graphs: dict[Pipeline, StageGraph] = {}
+        self._graphs: WeakKeyDictionary[Pipeline, StageGraph] = WeakKeyDictionary()
 
     def interceptors(self) -> InterceptorChain:
         """Return a fresh chain, in the order in which it will be entered.

@@ -184,8 +184,8 @@ class StageflowError(Exception):
 
     @property
     def docs(self) -> str:
-        """The page about this error's code, relative to the repository."""
-        return f"docs/reference/errors/{self.code}.md"
+        """The page about this error's code, relative to the repository; codes of other projects have none here."""
+        return f"docs/reference/errors/{self.code}.md" if self.code.startswith("SF-") else ""
 
     def __str__(self) -> str:
         parts = [f"[{self.code}] {_sentence(self.what)}"]
@@ -193,7 +193,8 @@ class StageflowError(Exception):
             parts.append(f"Where: {_sentence(self.where)}")
         if self.fix:
             parts.append(f"What to do: {_sentence(self.fix)}")
-        parts.append(f"Docs: {self.docs}")
+        if self.docs:
+            parts.append(f"Docs: {self.docs}")
         return " ".join(parts)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -696,7 +697,9 @@ class CircuitBreakerOpenError(RunError):
     """
 
     code = "SF-RUN-CIRCUIT-OPEN"
-    error_class = ErrorClass.TRANSIENT
+    error_class = (
+        ErrorClass.SYSTEMIC
+    )  # not TRANSIENT: a retry within the run is what the breaker is there to prevent
 
     def __init__(self, operation: str, provider: str, retry_after: float | None = None) -> None:
         self.operation = operation

@@ -1,4 +1,4 @@
-"""The contracts that others implement: sinks, executors, and what everything may know of a run."""
+"""The contracts that others implement: sinks, stores, loggers, executors, and what everything may know of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from uuid import UUID
 
-__all__ = ["EventSink", "ExecutionContext", "Executor", "StageResolver"]
+    from stageflow.observability.correlation import CorrelationIds
+
+__all__ = [
+    "CircuitBreaker",
+    "ConfigProvider",
+    "CorrelationIds",
+    "EventSink",
+    "ExecutionContext",
+    "Executor",
+    "PipelineRunLogger",
+    "ProviderCallLogger",
+    "RunStore",
+    "StageResolver",
+]
 
 
 @runtime_checkable
@@ -121,3 +134,244 @@ class StageResolver(Protocol):
             ContributionNotFoundError: Nobody contributes it.
         """
         ...
+
+
+@runtime_checkable
+class RunStore(Protocol):
+    """Where runs are written down, such as a table of a database.
+
+    ```python
+    import asyncio
+    from uuid import UUID
+
+    from stageflow.protocols import RunStore
+
+
+    class InMemory:
+        def __init__(self):
+            self.runs = {}
+
+        async def create_run(self, run_id, *, service, topology=None, execution_mode=None, status="created", **more):
+            self.runs[run_id] = {"service": service, "status": status, **more}
+            return self.runs[run_id]
+
+        async def update_status(self, run_id, status, *, error=None, duration_ms=None, **data):
+            self.runs[run_id].update(status=status, error=error, duration_ms=duration_ms, **data)
+
+        async def get_run(self, run_id):
+            return self.runs.get(run_id)
+
+
+    store: RunStore = InMemory()
+    print(asyncio.run(store.create_run(UUID(int=7), service="chat")))
+    #> {'service': 'chat', 'status': 'created'}
+    ```
+    """
+
+    async def create_run(
+        self,
+        run_id: UUID,
+        *,
+        service: str,
+        topology: str | None = None,
+        execution_mode: str | None = None,
+        status: str = "created",
+        **metadata: Any,
+    ) -> Any:
+        """Write down a new run, and return the record of it."""
+        ...
+
+    async def update_status(
+        self,
+        run_id: UUID,
+        status: str,
+        *,
+        error: str | None = None,
+        duration_ms: int | None = None,
+        **data: Any,
+    ) -> None:
+        """Write down what has become of a run."""
+        ...
+
+    async def get_run(self, run_id: UUID) -> Any | None:
+        """Return the record of a run, or None if it is not known."""
+        ...
+
+
+@runtime_checkable
+class ConfigProvider(Protocol):
+    """Where settings come from. A ``dict`` is one.
+
+    ```python
+    from stageflow.protocols import ConfigProvider
+
+    settings: ConfigProvider = {"llm.model": "small"}
+    print(settings.get("llm.model"), settings.get("llm.timeout", 30))
+    #> small 30
+    ```
+    """
+
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """Return the setting *key*, or *default*."""
+        ...
+
+
+@runtime_checkable
+class PipelineRunLogger(Protocol):
+    """Told when a run starts and how it ended. One that raises is reported and never breaks a run.
+
+    ```python
+    import asyncio
+
+    from stageflow.observability import NoOpPipelineRunLogger
+    from stageflow.protocols import PipelineRunLogger
+
+
+    class OnlyFailures(NoOpPipelineRunLogger):
+        async def log_run_failed(self, *, pipeline_run_id, pipeline_name, error, stage, **more):
+            print(pipeline_name, "failed in", stage)
+
+
+    logger: PipelineRunLogger = OnlyFailures()
+    asyncio.run(logger.log_run_failed(pipeline_run_id=1, pipeline_name="chat", error="no", stage="llm"))
+    #> chat failed in llm
+    ```
+    """
+
+    async def log_run_started(
+        self,
+        *,
+        pipeline_run_id: UUID,
+        pipeline_name: str,
+        topology: str | None,
+        execution_mode: str | None,
+        user_id: UUID | None,
+        **more: Any,
+    ) -> None:
+        """A run starts."""
+        ...
+
+    async def log_run_completed(
+        self,
+        *,
+        pipeline_run_id: UUID,
+        pipeline_name: str,
+        duration_ms: int,
+        status: str,
+        stage_results: dict[str, Any],
+        **more: Any,
+    ) -> None:
+        """A run has ended without an error."""
+        ...
+
+    async def log_run_failed(
+        self,
+        *,
+        pipeline_run_id: UUID,
+        pipeline_name: str,
+        error: str,
+        stage: str | None,
+        **more: Any,
+    ) -> None:
+        """A run has ended with an error, in *stage* if it was one stage's."""
+        ...
+
+
+@runtime_checkable
+class ProviderCallLogger(Protocol):
+    """Told of every call of a provider: models, speech engines, search. See ``stageflow.observability``.
+
+    ```python
+    import asyncio
+    from uuid import UUID
+
+    from stageflow.protocols import ProviderCallLogger
+
+
+    class Bill:
+        def __init__(self):
+            self.tokens = 0
+
+        async def log_call_start(self, *, operation, provider, model_id, **context):
+            return UUID(int=1)
+
+        async def log_call_end(self, call_id, *, success, latency_ms, error=None, **metrics):
+            self.tokens += metrics.get("tokens", 0)
+
+
+    bill: ProviderCallLogger = Bill()
+    asyncio.run(bill.log_call_end(UUID(int=1), success=True, latency_ms=12, tokens=40))
+    print(bill.tokens)
+    #> 40
+    ```
+    """
+
+    async def log_call_start(
+        self, *, operation: str, provider: str, model_id: str | None, **context: Any
+    ) -> UUID:
+        """A call starts; returns the id to end it with."""
+        ...
+
+    async def log_call_end(
+        self,
+        call_id: UUID,
+        *,
+        success: bool,
+        latency_ms: int,
+        error: str | None = None,
+        **metrics: Any,
+    ) -> None:
+        """A call has ended, however it did."""
+        ...
+
+
+@runtime_checkable
+class CircuitBreaker(Protocol):
+    """Knows which operations of which providers are not to be called for a while.
+
+    Ask ``is_open`` before every call, and say afterwards how it went, once; say nothing of calls that were not made.
+
+    ```python
+    import asyncio
+
+    from stageflow.protocols import CircuitBreaker
+
+
+    class Maintenance:
+        async def is_open(self, *, operation, provider):
+            return provider == "old"
+
+        async def record_success(self, *, operation, provider): ...
+
+        async def record_failure(self, *, operation, provider, reason): ...
+
+
+    breaker: CircuitBreaker = Maintenance()
+    print(asyncio.run(breaker.is_open(operation="llm.complete", provider="old")))
+    #> True
+    ```
+    """
+
+    async def is_open(self, *, operation: str, provider: str) -> bool:
+        """Say whether the call must not be made."""
+        ...
+
+    async def record_success(self, *, operation: str, provider: str) -> None:
+        """A call went well."""
+        ...
+
+    async def record_failure(self, *, operation: str, provider: str, reason: str) -> None:
+        """A call went wrong."""
+        ...
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Look up the one name that 0.9 had here and that is no contract: the room of its value lies above this one."""
+        if name == "CorrelationIds":
+            from importlib import import_module
+
+            return import_module("stageflow.observability.correlation").CorrelationIds
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)

@@ -24,6 +24,13 @@ class DataConflictError(RunError):
         key: The key.
         existing_writer: The stage that has written it.
         new_writer: The stage that tried to.
+
+    ```python
+    from stageflow.context import DataConflictError
+
+    print(DataConflictError("score", "grade", "regrade").what)
+    #> Key 'score' already written by 'grade', cannot write from 'regrade'
+    ```
     """
 
     code = "SF-RUN-DATA-CONFLICT"
@@ -45,6 +52,13 @@ class OutputConflictError(RunError):
     Args:
         stage_name: The stage.
         existing_attempt: The attempt whose output is there, from 1.
+
+    ```python
+    from stageflow.context import OutputConflictError
+
+    print(OutputConflictError("grade", 2).what)
+    #> Stage 'grade' already has output (attempt 2)
+    ```
     """
 
     code = "SF-RUN-OUTPUT-CONFLICT"
@@ -72,14 +86,14 @@ class ContextBag:
         bag = ContextBag()
         await bag.write("score", 7, "grade")
         print(bag.read("score"), bag.get_writer("score"))
+        #> 7 grade
         try:
             await bag.write("score", 8, "regrade")
         except DataConflictError as error:
             print(error.existing_writer, error.new_writer)
+            #> grade regrade
 
     asyncio.run(main())
-    #> 7 grade
-    #> grade regrade
     ```
     """
 
@@ -143,6 +157,15 @@ class OutputEntry:
         attempt: The attempt that gave it, from 1.
         timestamp: When it was written, in UTC.
         stage_name: The stage.
+
+    ```python
+    from stageflow.context import OutputBag
+    from stageflow.stages.output import StageOutput
+
+    entry = OutputBag().write_sync("grade", StageOutput.ok({"score": 7}))
+    print(entry.stage_name, entry.attempt, entry.to_dict()["status"])
+    #> grade 1 ok
+    ```
     """
 
     output: Any
@@ -171,8 +194,8 @@ class OutputBag:
     """Stage outputs by stage, each written once unless a further attempt replaces it.
 
     ```python
-    from stageflow import StageOutput
     from stageflow.context import OutputBag
+    from stageflow.stages.output import StageOutput
 
     bag = OutputBag()
     bag.write_sync("grade", StageOutput.ok({"score": 7}))

@@ -41,7 +41,7 @@ class ArgumentTypeError(RunError, TypeError):
         ContextSnapshot(input_text=b"hi")
     except ArgumentTypeError as error:
         print(error.what)
-    #> ContextSnapshot(input_text=...) takes a str or None, not bytes
+        #> ContextSnapshot(input_text=...) takes a str or None, not bytes
     ```
     """
 
@@ -69,7 +69,7 @@ class ArgumentValueError(RunError, ValueError):
         RunIdentity.from_dict({"user_id": "ada"})
     except ArgumentValueError as error:
         print(error.what)
-    #> RunIdentity.from_dict(user_id=...) is not a UUID: 'ada'
+        #> RunIdentity.from_dict(user_id=...) is not a UUID: 'ada'
     ```
     """
 
@@ -111,17 +111,17 @@ def check_type(owner: str, argument: str, value: object, types: Any, expects: st
         raise wrong_type(owner, argument, expects, value, fix=fix)
 
 
-def check_count(owner: str, argument: str, value: object) -> None:
-    """Raise unless *value* is a whole number, 0 or more.
+def check_count(owner: str, argument: str, value: object, *, least: int = 0) -> None:
+    """Raise unless *value* is a whole number of at least *least*.
 
     Raises:
         ArgumentTypeError: It is no int.
-        ArgumentValueError: It is negative.
+        ArgumentValueError: It is less.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise wrong_type(owner, argument, "an int", value)
-    if value < 0:
-        raise wrong_value(owner, argument, "must not be negative", value)
+    if value < least:
+        raise wrong_value(owner, argument, f"must be {least} or more", value)
 
 
 def check_name(owner: str, argument: str, value: object) -> None:

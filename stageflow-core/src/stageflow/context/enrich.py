@@ -125,6 +125,14 @@ class TruncationEvent:
         reason: Why, as ``"context_limit"``.
         preserved_ratio: The part that is left, 0.0 to 1.0.
         metadata: Anything else, by name.
+
+    ```python
+    from stageflow.context import TruncationTracker
+
+    event = TruncationTracker().record_truncation(1000, 400, "tail", "document", "context_limit")
+    print(event.tokens_removed, event.to_dict()["strategy"])
+    #> 600 tail
+    ```
     """
 
     timestamp: datetime
@@ -169,17 +177,18 @@ class TruncationTracker:
     ```python
     from stageflow.context import TruncationTracker
 
-    class Printing:
-        async def emit(self, *, type, data): ...
+    class Collecting(list):
+        async def emit(self, *, type, data):
+            self.try_emit(type=type, data=data)
 
         def try_emit(self, *, type, data):
-            print(type, data["tokens_removed"])
+            self.append((type, data["tokens_removed"]))
 
-    tracker = TruncationTracker(Printing())
+    sink = Collecting()
+    tracker = TruncationTracker(sink)
     event = tracker.record_truncation(1000, 400, "tail", "document", "context_limit")
-    print(event.preserved_ratio, tracker.total_tokens_removed)
-    #> context.truncation 600
-    #> 0.4 600
+    print(event.preserved_ratio, tracker.total_tokens_removed, sink)
+    #> 0.4 600 [('context.truncation', 600)]
     ```
     """
 
@@ -293,7 +302,7 @@ class VersionMetadata:
 
     version = VersionMetadata.create("doc-1", "v2", "vector_db", content="Once", ttl_seconds=60)
     print(version.checksum, version.is_stale)
-    #> b3b96d6e2ac77e47 False
+    #> d88f6d8372f4d54e False
     ```
     """
 
@@ -406,6 +415,14 @@ class ConflictResolution:
         new_value: The value that came.
         resolution: The strategy that decided, or None without a conflict.
         merged_value: The value to go on with; None if the strategy is ``"error"``.
+
+    ```python
+    from stageflow.context import ConflictDetector
+
+    result = ConflictDetector("error").check_and_resolve("age", 7, 8)
+    print(result.has_conflict, result.resolution, result.merged_value)
+    #> True error None
+    ```
     """
 
     has_conflict: bool

@@ -32,7 +32,7 @@ class ReadOnlyFieldError(ReadOnlyDataError, AttributeError):
         RunIdentity().user_id = None
     except ReadOnlyFieldError as error:
         print(error.what)
-    #> RunIdentity is read-only; its user_id cannot be changed
+        #> RunIdentity is read-only; its user_id cannot be changed
     ```
     """
 

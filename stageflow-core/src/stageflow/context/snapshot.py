@@ -151,7 +151,10 @@ class ContextSnapshot(Record, Generic[_E]):
         _set_topology(self, topology)
         _set_execution_mode(self, execution_mode)
         _set_created_at(self, created_at)
-        _set_metadata(self, freeze(require_mapping(_NAME, "metadata", metadata)) if metadata else _EMPTY)
+        if metadata is None:
+            _set_metadata(self, _EMPTY)
+        else:
+            _set_metadata(self, freeze(require_mapping(_NAME, "metadata", metadata)))
         _set_extensions_type(self, None)
 
     # --- flat reading ------------------------------------------------------------------------------------
@@ -430,7 +433,8 @@ def _dump_extensions(extensions: object) -> tuple[Any, str | None]:
     """Return extensions as plain data, and the name of their class."""
     if extensions is None:
         return None, None
-    name = "dict" if isinstance(extensions, FrozenDict) else type(extensions).__name__
+    kind = type(extensions)
+    name = "dict" if kind is FrozenDict else kind.__name__
     for method in ("to_dict", "model_dump"):
         dump = getattr(extensions, method, None)
         if callable(dump):

@@ -8,9 +8,11 @@ from stageflow.exports import lazy_exports
 
 if TYPE_CHECKING:
     from stageflow.executors.inline import InlineExecutor
+    from stageflow.executors.thread import run_in_thread
 
 __all__ = [
     "InlineExecutor",
+    "run_in_thread",
 ]
 
 if not TYPE_CHECKING:
@@ -18,5 +20,6 @@ if not TYPE_CHECKING:
         __name__,
         {
             "inline": ("InlineExecutor",),
+            "thread": ("run_in_thread",),
         },
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         InterceptorContext,
         InterceptorResult,
     )
+    from stageflow.interceptors.chain import RetryRequestedError
     from stageflow.interceptors.defaults import get_default_interceptors
     from stageflow.interceptors.logging import LoggingInterceptor
     from stageflow.interceptors.timeout import TimeoutInterceptor
@@ -23,6 +24,7 @@ __all__ = [
     "InterceptorContext",
     "InterceptorResult",
     "LoggingInterceptor",
+    "RetryRequestedError",
     "TimeoutInterceptor",
     "get_default_interceptors",
 ]
@@ -31,6 +33,7 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "chain": ("RetryRequestedError",),
             "base": ("BaseInterceptor", "ErrorAction", "InterceptorContext", "InterceptorResult"),
             "defaults": ("get_default_interceptors",),
             "logging": ("LoggingInterceptor",),

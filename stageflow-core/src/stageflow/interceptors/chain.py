@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stageflow.stages.context import StageContext
 
     Body = Callable[[StageContext], Awaitable[object]]
+    Around = Callable[[str, Callable[[], Awaitable[StageOutput]], InterceptorContext], Awaitable[StageOutput]]
     Before = Callable[[str, InterceptorContext], Awaitable[InterceptorResult | None]]
     Layer = Callable[[Invocation], Awaitable[StageOutput]]
 
@@ -120,8 +121,7 @@ class _Layer:
                 if self._around is None:
                     output = await self._inner(invocation)
                 else:
-                    value = await self._around(self._stage, lambda: self._inner(invocation), ctx)
-                    output = as_output(self._stage, value)
+                    output = await self._run_around(self._around, invocation, ctx)
             except RetryRequestedError as exc:
                 await self._leave(invocation, ctx, StageOutput.retry(str(exc)))
                 raise
@@ -144,6 +144,33 @@ class _Layer:
         if result is None or result.stage_ran:
             return None
         return StageOutput.fail(result.error) if result.error else as_output(self._stage, result.result)
+
+    async def _run_around(
+        self, around: Around, invocation: Invocation, ctx: InterceptorContext
+    ) -> StageOutput:
+        """Run the hook in place of the rest; of one that only watches, an error of its own changes nothing."""
+        outcome: StageOutput | Exception | None = None
+
+        async def call() -> StageOutput:
+            nonlocal outcome
+            try:
+                outcome = await self._inner(invocation)
+            except Exception as exc:
+                outcome = exc
+                raise
+            return outcome
+
+        try:
+            return as_output(self._stage, await around(self._stage, call, ctx))
+        except Exception as exc:
+            if self._guards() or exc is outcome:
+                raise
+            self._report("around", exc)
+        if outcome is None:
+            return await self._inner(invocation)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def _recover(
         self, invocation: Invocation, ctx: InterceptorContext, error: Exception

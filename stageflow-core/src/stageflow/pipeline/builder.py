@@ -65,7 +65,7 @@ class Pipeline:
     ```
     """
 
-    __slots__ = ("_count", "_graph", "_specs", "name")
+    __slots__ = ("__weakref__", "_count", "_graph", "_specs", "name")
 
     def __init__(self, name: str = "pipeline", stages: Mapping[str, StageSpec] | None = None) -> None:
         self.name = name

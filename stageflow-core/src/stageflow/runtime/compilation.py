@@ -41,7 +41,7 @@ class CompiledStage:
         holders: Guards it waits for because they may send back what it depends on.
         waits_for: How many stages it waits for in all.
         dependants: The stages that wait for it.
-        branch_count: How many of its dependencies may be skipped before they start.
+        branch_count: How many of the dependencies that it needs may be skipped before they start.
         router: The ROUTE stage that decides about it.
         labels: What the router must choose for it to run.
         timeout: The limit of an attempt, in seconds.
@@ -104,7 +104,10 @@ def compile_stages(
             stage.router, stage.labels = ids[router], labels
     may_skip = _branches(stages, dependants)
     for stage in stages:
-        stage.branch_count = sum(may_skip[number] for number in stage.dependencies)
+        optional = stage.spec.optional
+        stage.branch_count = sum(
+            may_skip[number] for number in stage.dependencies if specs[number].name not in optional
+        )
     if guard_retry is not None:
         for guard, held in _loops(stages, ids, dependants, guard_retry).items():
             for number in held:

@@ -96,8 +96,9 @@ class Progress:
             if number in stage.holders:  # it only had to pass, and it had nothing to object
                 continue
             skipped = True
-            branches += kept is not None
-            missing |= self._stages[number].name in stage.spec.requires
+            name = self._stages[number].name
+            branches += kept is not None and name not in stage.spec.optional
+            missing |= name in stage.spec.requires
         if branches and branches >= stage.branch_count:
             return SkipReason.BRANCH_NOT_TAKEN
         if skipped and stage.spec.conditional:

@@ -6,7 +6,7 @@
               │                    │ └────────(it resumes)──────────┘
        dependants that            ends
        have become ready           │
-              └──────── Run.leave ◄┘
+              └──── Outcomes.leave ◄┘
 ```
 
 A *lane* is a Task that takes stages off the ready queue and steps each one's coroutine by hand. While stages do not
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from stageflow.runtime.deadlines import Deadlines
-    from stageflow.runtime.run import Attempt, Run
+    from stageflow.runtime.outcomes import Attempt, Outcomes
 
 __all__ = ["Interruption", "Scheduler"]
 
@@ -59,7 +59,7 @@ class Scheduler:
     """Drives one run; see the module for how.
 
     Args:
-        run: Says what an attempt is and what its end means.
+        outcomes: Says what an attempt is and what its end means.
         context: The context variables that every stage gets a copy of.
     """
 
@@ -69,8 +69,8 @@ class Scheduler:
         "_deadlines",
         "_lanes",
         "_loop",
+        "_outcomes",
         "_parked",
-        "_run",
         "_starting",
         "_suspended",
         "_waiter",
@@ -79,8 +79,8 @@ class Scheduler:
         "stopping",
     )
 
-    def __init__(self, run: Run, context: Context) -> None:
-        self._run = run
+    def __init__(self, outcomes: Outcomes, context: Context) -> None:
+        self._outcomes = outcomes
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._lanes: set[asyncio.Task[None]] = set()
@@ -123,7 +123,7 @@ class Scheduler:
         backoffs, self._backoffs = self._backoffs, {}
         for timer, attempt in backoffs.values():
             timer.cancel()
-            self._run.abandon(attempt)
+            self._outcomes.abandon(attempt)
         if self._deadlines is not None:
             self._deadlines.close()
         self._parked.clear()
@@ -206,10 +206,10 @@ class Scheduler:
     @coroutine
     def _drive(self, task: asyncio.Task[None]) -> Generator[Any, Any, None]:  # noqa: C901 - one hot loop
         """Run ready stages, one after another, until none is left or this lane may not be used again."""
-        run, ready, context = self._run, self.ready, self._context
+        outcomes, ready, context = self._outcomes, self.ready, self._context
         turn_ns = monotonic_ns()
         while ready:
-            attempt = run.enter(ready.popleft())
+            attempt = outcomes.enter(ready.popleft())
             if attempt is None:
                 continue
             own = context.copy()
@@ -223,7 +223,7 @@ class Scheduler:
                     try:
                         sent = yield waiting
                     except GeneratorExit:
-                        step.close()
+                        own.run(step.close)
                         raise
                     except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the stage's to handle
                         waiting = own.run(step.throw, exc)
@@ -238,7 +238,7 @@ class Scheduler:
             if attempt.task is not None:
                 self._suspended.pop(attempt, None)
             now_ns = monotonic_ns()
-            run.leave(attempt, value, error, now_ns)
+            outcomes.leave(attempt, value, error, now_ns)
             if attempt.interrupted is not None or task.cancelling():
                 break  # invariant 2; the callback of this Task opens another lane if work is left
             if now_ns - turn_ns > TURN_NS:

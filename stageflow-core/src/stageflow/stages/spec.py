@@ -36,6 +36,7 @@ class StageSpec(Record):
         retry: How the stage is attempted again.
         executor: Where its body runs; on the event loop by default.
         requires: Dependencies without whose value the stage cannot run; it is skipped then.
+        optional: Dependencies that the stage can do without: it has a default for their values.
         route: Run the stage only if its ROUTE dependency chose this label, or one of these; otherwise its branch is
             skipped. ``"router:label"`` says which router is meant where there are two.
         limit: How many executions of the stage may run at once, over all runs of the graph: a number, or a
@@ -54,6 +55,7 @@ class StageSpec(Record):
         "retry",
         "executor",
         "requires",
+        "optional",
         "route",
         "limit",
     )
@@ -69,6 +71,7 @@ class StageSpec(Record):
     retry: RetryPolicy | None
     executor: Executor | str | None
     requires: frozenset[str]
+    optional: frozenset[str]
     route: tuple[str, ...]
     limit: Any
 
@@ -85,6 +88,7 @@ class StageSpec(Record):
         retry: RetryPolicy | None = None,
         executor: Executor | str | None = None,
         requires: Iterable[str] = (),
+        optional: Iterable[str] = (),
         route: str | Iterable[str] = (),
         limit: Any = None,
     ) -> None:
@@ -101,6 +105,7 @@ class StageSpec(Record):
         put(self, "retry", retry)
         put(self, "executor", executor)
         put(self, "requires", frozenset(requires))
+        put(self, "optional", frozenset(optional))
         put(self, "route", (route,) if isinstance(route, str) else tuple(route))
         put(self, "limit", limit)
 

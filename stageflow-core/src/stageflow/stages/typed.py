@@ -48,7 +48,7 @@ from stageflow.stages.spec import StageSpec
 from stageflow.stages.stage import StageKind, StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from stageflow.protocols import Executor
     from stageflow.stages.context import StageContext
@@ -133,13 +133,17 @@ class StageDef(Generic[T_co]):
     def spec(self) -> StageSpec:
         """Return the stage as a pipeline describes it; its dependencies are those it uses."""
         needed = [one for one in self.uses.values() if one.default is NO_VALUE]
+        options = dict(self._options)
+        after = [one if isinstance(one, str) else one.name for one in options.pop("after", ())]
+        used = [one.stage.name for one in self.uses.values()]
         return StageSpec(
             self.name,
             self,
             self.kind,
-            dict.fromkeys(one.stage.name for one in self.uses.values()),
+            dict.fromkeys([*used, *after]),
             requires=(one.stage.name for one in needed),
-            **self._options,
+            optional=(one.stage.name for one in self.uses.values() if one.default is not NO_VALUE),
+            **options,
         )
 
     async def execute(self, ctx: StageContext) -> StageOutput:
@@ -263,6 +267,7 @@ def stage(
     retry: RetryPolicy | None = ...,
     executor: Executor | str | None = ...,
     route: str | Iterable[str] = ...,
+    after: Iterable[StageDef[Any] | str] = ...,
     limit: Any = ...,
 ) -> Callable[[Callable[..., Awaitable[T | StageOutput]]], StageDef[T]]: ...
 
@@ -285,8 +290,8 @@ def stage(
         function: The function, when the decorator is used bare.
         kind: What the stage is for.
         name: The stage's name; the function's by default.
-        **options: ``conditional``, ``when``, ``timeout``, ``retry``, ``executor``, ``route`` and ``limit``, as
-            ``StageSpec`` takes them.
+        **options: ``after`` (stages to wait for without using their values), and what ``StageSpec`` takes:
+            ``conditional``, ``when``, ``timeout``, ``retry``, ``executor``, ``route`` and ``limit``.
 
     Raises:
         ConfigurationError: What is decorated is not an async function.
@@ -307,14 +312,28 @@ def _wire_form(value: Any) -> Mapping[str, Any]:
     """Return a value as the data that other stages, events and stores see."""
     if value is None:
         return {}
-    if isinstance(value, Mapping):
-        return cast("Mapping[str, Any]", value)
+    plain = _plain(value)
+    return cast("Mapping[str, Any]", plain) if isinstance(plain, Mapping) else {"value": plain}
+
+
+def _plain(value: Any) -> Any:
+    """Return models and dataclasses, also those within containers, by their fields; other values as they are."""
     if hasattr(value, "model_dump"):
-        dumped: Mapping[str, Any] = value.model_dump()
-        return dumped
+        return value.model_dump()
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
-    return {"value": value}
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        items: Mapping[Any, Any] = value
+        return {k: _plain(v) for k, v in items.items()} if any(map(_structured, items.values())) else items
+    if isinstance(value, (list, tuple)):
+        members: Sequence[Any] = value
+        return [_plain(one) for one in members] if any(map(_structured, members)) else members
+    return value
+
+
+def _structured(value: object) -> bool:
+    """Say whether a value might hold models or dataclasses; most are numbers and texts, and are left alone."""
+    return not isinstance(value, (str, int, float, bytes, type(None)))
 
 
 def _has_field(annotation: Any, name: str) -> bool:

@@ -1,0 +1,408 @@
+"""What the end of each stage means for the others: the rules of ``docs/explanation/outcomes.md``, applied."""
+
+from __future__ import annotations
+
+import asyncio
+from inspect import iscoroutine
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, cast, final
+
+from stageflow.context.frozen import freeze
+from stageflow.errors import (
+    OverloadError,
+    PipelineCancelled,
+    StageContractError,
+    StageExecutionError,
+    StageTimeoutError,
+)
+from stageflow.events import vocabulary
+from stageflow.interceptors.chain import RetryRequestedError, as_output
+from stageflow.runtime.failure import FailureMode
+from stageflow.runtime.progress import Progress, SkipReason
+from stageflow.runtime.scheduler import Interruption
+from stageflow.stages.context import StageContext
+from stageflow.stages.output import StageOutput
+from stageflow.stages.retry import DEFAULT_RETRY
+from stageflow.stages.stage import StageStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+
+    from stageflow.runtime.admission import StagePlaces
+    from stageflow.runtime.compilation import CompiledStage
+    from stageflow.runtime.graph import StageGraph
+    from stageflow.runtime.guard_retry import GuardLoop, GuardRounds
+    from stageflow.runtime.run import Run
+    from stageflow.runtime.scheduler import Scheduler
+
+__all__ = ["Attempt", "Outcomes", "said"]
+
+
+@final
+class Attempt:
+    """One attempt of one stage.
+
+    Attributes:
+        stage: The stage.
+        number: Which attempt it is, from 1.
+        timeout: Its limit, in seconds.
+        started_ns: When it began, on the monotonic clock.
+        task: The Task that drives it, once it has suspended.
+        interrupted: Why it was asked to stop, if it was.
+    """
+
+    __slots__ = ("_ctx", "interrupted", "number", "stage", "started_ns", "task", "timeout")
+
+    def __init__(self, stage: CompiledStage, ctx: StageContext, number: int, timeout: float | None) -> None:
+        self.stage = stage
+        self.number = number
+        self.timeout = timeout
+        self.task: asyncio.Task[None] | None = None
+        self.interrupted: Interruption | None = None
+        self._ctx = ctx
+        self.started_ns = monotonic_ns()
+
+    def start(self) -> Coroutine[Any, Any, object]:
+        """Call the stage.
+
+        Raises:
+            StageContractError: It gave nothing to await.
+        """
+        try:
+            result = self.stage.call(self._ctx)
+        except StopIteration as exc:  # a plain function raised it; out of here it would look like a result
+            msg = "the stage raised StopIteration"
+            raise RuntimeError(msg) from exc
+        if iscoroutine(result):
+            return result
+        if hasattr(result, "__await__"):
+            return _awaiting(result)
+        what = f"Its runner returned {type(result).__name__} instead of something to await"
+        raise StageContractError(self.stage.name, what, fix="Write the stage as 'async def'")
+
+
+async def _awaiting(result: Awaitable[object]) -> object:
+    return await result
+
+
+@final
+class Outcomes:
+    """Begins the attempts of one run's stages, and settles them.
+
+    Args:
+        run: The run: it is told when it has to end, and it is what the contexts of stages see.
+        graph: The graph.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_graph",
+        "_guards",
+        "_places",
+        "_rounds",
+        "_run",
+        "_scheduler",
+        "_stage_limit",
+        "progress",
+    )
+
+    _scheduler: Scheduler
+
+    def __init__(self, run: Run, graph: StageGraph) -> None:
+        self._run = run
+        self._graph = graph
+        self._stage_limit: float | None = run.data.get("_timeout_ms") if run.data else None
+        self._attempts: dict[int, int] = {}  # of stages that have been attempted more than once, or in vain
+        self._guards: dict[int, GuardRounds] = {}  # of guards that have rejected something
+        self._rounds: dict[int, int] = {}  # of stages that a guard has sent back
+        self._places: StagePlaces | None = None
+        self.progress = Progress(graph.stages)
+
+    def begin(self, scheduler: Scheduler) -> None:
+        """Make ready the stages that wait for nothing."""
+        self._scheduler = scheduler
+        if self._graph.limited:
+            from stageflow.runtime import admission
+
+            self._places = admission.StagePlaces(scheduler, self._graph.max_concurrency)
+        scheduler.ready.extend(self.progress.roots())
+
+    def leave_queues(self) -> None:
+        """The run is ending: nothing waits for a place any more."""
+        if self._places is not None:
+            self._places.leave_queues()
+
+    def tell_left_behind(self) -> None:
+        """Emit what has become of stages that did not settle, because the run ended first."""
+        for stage in self.progress.unsettled():
+            if stage.number in self._attempts:
+                continue  # it was cancelled, and that has been told
+            if stage.number in self._rounds:
+                self._emit(stage, vocabulary.STAGE_CANCELLED, {})
+            else:
+                self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": SkipReason.RUN_STOPPED})
+
+    # --- what the scheduler asks ------------------------------------------------------------------------
+
+    def enter(self, number: int) -> Attempt | None:
+        """Begin the next attempt of a ready stage; None if it does not start, or not yet."""
+        stage = self._graph.stages[number]
+        attempt = self._attempts.get(number, 0) + 1 if self._attempts else 1
+        places = self._places
+        if attempt == 1 and (places is None or number not in places):
+            obstacle = self.progress.obstacle(stage)
+            if obstacle is None and (stage.router is not None or stage.spec.when is not None):
+                obstacle = self._condition(stage)
+            if obstacle is not None:
+                if obstacle:
+                    self._skip(stage, obstacle)
+                return None
+        if places is not None and not self._admit(places, stage):
+            return None
+        if attempt == 1 and self._run.listening:
+            self._announce(stage)
+        limit = stage.timeout
+        if self._stage_limit is not None:
+            limit = self._stage_limit / 1000 if self._stage_limit > 0 else None
+        return Attempt(stage, StageContext.of(self._run, stage.spec, attempt), attempt, limit)
+
+    def leave(self, attempt: Attempt, value: object, error: BaseException | None, now_ns: int) -> None:
+        """Settle a stage whose attempt ended with *value*, or with *error*."""
+        stage = attempt.stage
+        if self._places is not None:
+            self._places.vacate(stage.number)
+        duration_ms = (now_ns - attempt.started_ns) / 1e6
+        if error is None and attempt.interrupted is not Interruption.TIMED_OUT:
+            try:
+                output = as_output(stage.name, value)
+                output = output.settled(freeze(output.data), duration_ms)
+            except Exception as exc:  # noqa: BLE001 - what a stage returns may be anything; then the stage fails
+                error = exc
+            else:
+                self._settle(stage, output, attempt)
+                return
+        self._end_badly(attempt, error, duration_ms)
+
+    def abandon(self, attempt: Attempt) -> None:
+        """Give up on a stage that was waiting for another attempt."""
+        self._emit(attempt.stage, vocabulary.STAGE_CANCELLED, {"attempt": attempt.number})
+
+    # --- what the end of a stage means ------------------------------------------------------------------
+
+    def _settle(self, stage: CompiledStage, output: StageOutput, attempt: Attempt) -> None:
+        status = output.status
+        if status is StageStatus.RETRY:
+            error = RuntimeError(output.error)
+            if not self._try_again(
+                attempt, error, DEFAULT_RETRY.max_attempts, output.data.get("retry_after", 0.0)
+            ):
+                self._fail(stage, error, attempt, output)
+            return
+        if status is StageStatus.FAIL:
+            if stage.loop is None or not self._send_back(stage, stage.loop):
+                self._fail(stage, RuntimeError(output.error), attempt, output)
+            return
+        self._hand_over(stage, output)
+        if stage.number in self._guards:
+            rounds = self._guards[stage.number].rounds
+            self._run.emit(vocabulary.GUARD_RETRY_RECOVERED, {"stage": stage.name, "attempts": rounds})
+        if self._run.listening:
+            data: dict[str, Any] = {"duration_ms": output.duration_ms, "attempt": attempt.number}
+            if status is StageStatus.SKIP:
+                self._emit(stage, vocabulary.STAGE_SKIPPED, {**data, "reason": output.data.get("reason", "")})
+            elif status is StageStatus.CANCEL:
+                reason = output.data.get("cancel_reason", "")
+                self._emit(stage, vocabulary.STAGE_CANCELLED, {**data, "reason": reason})
+            else:
+                self._emit(stage, vocabulary.STAGE_COMPLETED, data)
+        if status is StageStatus.CANCEL:
+            reason = str(output.data.get("cancel_reason", ""))
+            self._run.stop(PipelineCancelled(stage.name, reason, run_id=self._run.snapshot.pipeline_run_id))
+
+    def _hand_over(self, stage: CompiledStage, output: StageOutput, kept: str | None = None) -> None:
+        """Keep an output, forward what came with it, and make ready whoever waited for it last."""
+        ready = self.progress.settle(stage, output, kept)
+        if ready and not self._scheduler.stopping:
+            self._scheduler.ready.extend(ready)
+        if output.artifacts:
+            self._run.keep_artifacts(output.artifacts)
+        for event in output.events:
+            self._run.emit(event.type, {"stage": stage.name, **event.data})
+
+    def _end_badly(self, attempt: Attempt, error: BaseException | None, duration_ms: float) -> None:
+        stage = attempt.stage
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            self._run.fatal = error
+            self._fail(stage, error, attempt, StageOutput.fail(said(error)).with_duration(duration_ms))
+            return
+        asked = isinstance(error, RetryRequestedError)
+        if isinstance(error, RetryRequestedError):
+            error = error.original
+        if attempt.interrupted is Interruption.TIMED_OUT:
+            timed_out = StageTimeoutError(stage.name, attempt.timeout or 0.0)
+            timed_out.__cause__ = None if isinstance(error, asyncio.CancelledError) else error
+            error = timed_out
+        elif attempt.interrupted is Interruption.STOPPED and isinstance(error, asyncio.CancelledError):
+            self._attempts[stage.number] = attempt.number
+            self._emit(
+                stage, vocabulary.STAGE_CANCELLED, {"duration_ms": duration_ms, "attempt": attempt.number}
+            )
+            return
+        elif isinstance(error, PipelineCancelled) and self._run.cancel_reason is not None:
+            # ctx.raise_if_cancelled() and the like: the stage has noticed by itself what was going on.
+            self._attempts[stage.number] = attempt.number
+            self._emit(
+                stage, vocabulary.STAGE_CANCELLED, {"duration_ms": duration_ms, "attempt": attempt.number}
+            )
+            return
+        assert error is not None  # noqa: S101 - without one, the stage either returned or was timed out
+        policy = stage.retry
+        if asked or (policy is not None and isinstance(error, policy.retry_on)):
+            retry_after = getattr(error, "retry_after", None)
+            if self._try_again(attempt, error, DEFAULT_RETRY.max_attempts, retry_after):
+                return
+        self._fail(stage, error, attempt, StageOutput.fail(said(error)).with_duration(duration_ms))
+
+    def _try_again(self, attempt: Attempt, error: BaseException, most: int, retry_after: object) -> bool:
+        """Schedule another attempt, if there may be one."""
+        stage = attempt.stage
+        policy = stage.retry or DEFAULT_RETRY
+        most = policy.max_attempts if stage.retry is not None else most
+        if self._scheduler.stopping or attempt.number >= most:
+            return False
+        wait = retry_after if isinstance(retry_after, (int, float)) and retry_after > 0 else 0.0
+        delay = policy.delay(attempt.number, float(wait))
+        self._attempts[stage.number] = attempt.number
+        self._emit(
+            stage,
+            vocabulary.STAGE_RETRYING,
+            {"attempt": attempt.number + 1, "delay_ms": delay * 1000, "error": said(error)},
+        )
+        self._scheduler.again(attempt, delay)
+        return True
+
+    def _fail(
+        self, stage: CompiledStage, error: BaseException, attempt: Attempt | None, output: StageOutput
+    ) -> None:
+        number = 1 if attempt is None else attempt.number
+        output = StageOutput(
+            StageStatus.FAIL,
+            output.data,
+            output.artifacts,
+            output.events,
+            output.error,
+            output.duration_ms,
+            output.version,
+        )
+        failure = StageExecutionError(
+            stage.name,
+            error,
+            isinstance(error, (TimeoutError, ConnectionError)) or number > 1,
+            run_id=self._run.snapshot.pipeline_run_id,
+            attempts=number,
+        )
+        failure.__cause__ = error
+        self._emit(
+            stage,
+            vocabulary.STAGE_FAILED,
+            {
+                "error": output.error,
+                "error_type": type(error).__name__,
+                "duration_ms": output.duration_ms,
+                "attempt": number,
+            },
+        )
+        self._run.note_failure(failure)
+        self._hand_over(stage, output)
+        if self._graph.failure_mode is FailureMode.FAIL_FAST or self._run.fatal is not None:
+            self._run.stop(failure)
+
+    def _skip(self, stage: CompiledStage, reason: str) -> None:
+        self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": reason})
+        self._hand_over(stage, StageOutput.skip(reason), kept=reason)
+
+    def _condition(self, stage: CompiledStage) -> str | None:
+        """Ask the router and ``when=``; a reason to skip, None to go on, or "" if asking has failed the stage."""
+        try:
+            if stage.router is not None and not self._routed(stage):
+                return SkipReason.ROUTE_NOT_TAKEN
+            when = stage.spec.when
+            return (
+                None if when is None or when(self._run.inputs_of(stage.name)) else SkipReason.CONDITION_FALSE
+            )
+        except Exception as exc:  # noqa: BLE001 - a broken predicate is a failure of its stage
+            exc.add_note(f"raised while it was decided whether stage {stage.name!r} runs")
+            self._fail_at_start(stage, exc)
+            return ""
+
+    def _routed(self, stage: CompiledStage) -> bool:
+        chosen = self.progress.route_of(stage)
+        if isinstance(chosen, str):
+            return chosen in stage.labels
+        if isinstance(chosen, (list, tuple, set, frozenset)):
+            return not stage.labels.isdisjoint(cast("Iterable[object]", chosen))
+        router = self._graph.stages[stage.router or 0].name
+        what = f"Its router {router!r} chose {chosen!r}, which is no label"
+        raise StageContractError(stage.name, what, fix="Return StageOutput.ok(route='label') from the router")
+
+    def _admit(self, places: StagePlaces, stage: CompiledStage) -> bool:
+        """Say whether a stage may start now, as far as limits go; one that may not at all is settled."""
+        try:
+            return places.admit(stage)
+        except OverloadError as exc:
+            if places.skips_overload(stage):
+                self._skip(stage, SkipReason.OVERLOADED)
+            else:
+                self._fail_at_start(stage, exc)
+            return False
+
+    def _fail_at_start(self, stage: CompiledStage, error: Exception) -> None:
+        self._announce(stage)
+        self._fail(stage, error, None, StageOutput.fail(said(error)))
+
+    # --- guards that send back --------------------------------------------------------------------------
+
+    def _send_back(self, guard: CompiledStage, loop: GuardLoop) -> bool:
+        """Run again what a guard has rejected; False if there have been enough rounds."""
+        if self._scheduler.stopping:
+            return False
+        from stageflow.runtime import guard_retry
+
+        rounds = self._guards.setdefault(guard.number, guard_retry.GuardRounds())
+        data = {
+            "stage": guard.name,
+            "retry_stage": self._graph.stages[loop.target].name,
+            "attempt": rounds.rounds,
+            "max_attempts": loop.policy.max_attempts,
+        }
+        self._run.emit(vocabulary.GUARD_RETRY_ATTEMPT, data)
+        reason = rounds.exhausted(loop.policy, self.progress.outputs[loop.target])
+        if reason is not None:
+            self._run.emit(vocabulary.GUARD_RETRY_EXHAUSTED, {**data, "reason": reason})
+            return False
+        self._run.emit(vocabulary.GUARD_RETRY_SCHEDULED, data)
+        self.progress.reset(loop.members)
+        for number in loop.members:
+            self._attempts.pop(number, None)
+            self._rounds[number] = rounds.rounds
+        self._scheduler.ready.append(loop.target)
+        return True
+
+    def _announce(self, stage: CompiledStage) -> None:
+        """Tell that a stage starts, or, if a guard has sent it back, that it starts once more."""
+        data: dict[str, Any] = {"kind": stage.spec.kind.value}
+        if stage.number in self._rounds:
+            self._emit(stage, vocabulary.STAGE_RETRYING, {**data, "round": self._rounds[stage.number]})
+        else:
+            self._emit(stage, vocabulary.STAGE_STARTED, data)
+
+    def _emit(self, stage: CompiledStage, status: str, data: Mapping[str, Any]) -> None:
+        if self._run.listening:
+            self._run.emit(
+                vocabulary.stage_event(stage.name, status), {"stage": stage.name, "status": status, **data}
+            )
+
+
+def said(error: BaseException) -> str:
+    """Return what an error says, in one line for events and outputs."""
+    return getattr(error, "what", None) or str(error) or type(error).__name__

@@ -1,0 +1,167 @@
+"""The page about events lists every event type of the vocabulary, and every key that the core puts into each."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from stageflow import (
+    CancellationToken,
+    FailureMode,
+    Pipeline,
+    PipelineContext,
+    RetryPolicy,
+    StageKind,
+    StageOutput,
+    StageSpec,
+)
+from stageflow.events import vocabulary
+from stageflow.runtime.guard_retry import GuardRetryPolicy, GuardRetryStrategy
+from stageflow.runtime.progress import SkipReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "events.md").read_text("utf-8")
+_EVERY, *_ = PAGE.partition("## The run")
+_, _, _STAGES = PAGE.partition("## Stages")
+_STAGE_KEYS, *_ = _STAGES.partition("### ")
+_SECTIONS = dict(re.findall(r"^### `([^`]+)`\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
+
+
+def rows(text: str) -> dict[str, str]:
+    """Return the keys in the first column of the tables in *text*, each with what is said of it."""
+    lines = re.findall(r"^\| (`[^|]+`) \| (.+) \|$", text, re.MULTILINE)
+    return {key: said for keys, said in lines for key in re.findall(r"`(\w+)`", keys)}
+
+
+def types_in_the_vocabulary() -> set[str]:
+    names = {name for name in vocabulary.__all__ if name.isupper()}
+    return {
+        f"stage.<name>.{getattr(vocabulary, name)}"
+        if name.startswith("STAGE_")
+        else getattr(vocabulary, name)
+        for name in names
+    }
+
+
+def test_every_event_type_has_a_section():
+    assert set(_SECTIONS) == types_in_the_vocabulary()
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[str, list[set[str]]]:
+    """Make the core emit everything it can, and return the keys of each event by type."""
+    found: dict[str, list[set[str]]] = {}
+    for type_, data in asyncio.run(everything()):
+        name = re.sub(r"^stage\..+\.", "stage.<name>.", type_)
+        found.setdefault(name, []).append(set(data))
+    return found
+
+
+@pytest.mark.parametrize("type_", _SECTIONS)
+def test_a_section_has_the_keys_of_its_event(type_: str, seen: dict[str, list[set[str]]]):
+    common = set() if type_ == vocabulary.STREAM_GAP else set(rows(_EVERY))
+    if type_.startswith("stage."):
+        common |= set(rows(_STAGE_KEYS))
+    own = rows(_SECTIONS[type_].partition("\nA stage that returned")[0])
+    always = {key for key, said in own.items() if "only if" not in said and "; not if" not in said}
+    assert set.union(*seen[type_]) == common | set(own)
+    assert set.intersection(*seen[type_]) == common | always
+
+
+def test_every_reason_for_a_skip_is_listed():
+    reasons = {value for name, value in vars(SkipReason).items() if name.isupper()}
+    assert set(rows(_SECTIONS["stage.<name>.skipped"].partition("\nA stage that returned")[2])) == reasons
+
+
+class _Collect:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    async def emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002
+        self.try_emit(type=type, data=data)
+
+    def try_emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002
+        self.events.append((type, data or {}))
+
+
+async def _fine(ctx) -> None: ...
+
+
+async def _broken(ctx) -> None:
+    raise ValueError
+
+
+async def _flaky(ctx) -> None:
+    if ctx.attempt == 1:
+        raise ConnectionError
+
+
+async def _stuck(ctx) -> None:
+    await asyncio.sleep(60)
+
+
+async def _skipping(ctx) -> StageOutput:
+    return StageOutput.skip("nothing to do")
+
+
+async def _cancelling(ctx) -> StageOutput:
+    await asyncio.sleep(0.01)
+    return StageOutput.cancel("enough")
+
+
+async def _untidy(ctx) -> None:
+    async def cleanup() -> None:
+        raise ValueError
+
+    ctx.register_cleanup(cleanup)
+
+
+def _pipeline(*runners: Callable[..., Any], **options: Any) -> Pipeline:
+    return Pipeline.from_stages(*(StageSpec(one.__name__, one, StageKind.WORK, **options) for one in runners))
+
+
+def _guarded(verdicts: Iterator[bool]) -> Pipeline:
+    async def guard(ctx) -> StageOutput:
+        return StageOutput.ok() if next(verdicts) else StageOutput.fail("no")
+
+    draft = StageSpec("_draft", _fine, StageKind.AGENT)
+    return Pipeline.from_stages(draft, StageSpec("_guard", guard, StageKind.GUARD, ["_draft"]))
+
+
+async def everything() -> list[tuple[str, dict[str, Any]]]:
+    sink = _Collect()
+    retry = RetryPolicy(2, base_delay=0, jitter=False)
+    patient = RetryPolicy(2, base_delay=60, jitter=False)
+
+    async def run(pipeline: Pipeline, context: PipelineContext | None = None, **options: Any) -> None:
+        graph = pipeline.build(failure_mode=options.pop("failure_mode", FailureMode.FAIL_FAST))
+        await graph.run(context, sink=sink, raise_errors=False, **options)
+
+    await run(_pipeline(_fine, _skipping, _untidy), PipelineContext())
+    await run(_pipeline(_flaky, retry=retry))
+    await run(_pipeline(_broken, _stuck))
+    await run(_pipeline(_broken), failure_mode=FailureMode.BEST_EFFORT)
+    await run(_pipeline(_fine, when=lambda _: 1 / 0))
+    await run(_pipeline(_stuck, _cancelling))
+    await run(_pipeline(_flaky, retry=patient), timeout=0.05)  # ends while it waits for the next attempt
+    await run(_pipeline(_fine, when=lambda _: False))
+    token = CancellationToken()
+    token.cancel()
+    await run(_pipeline(_fine), cancel_token=token)
+    for rounds in (2, 3):
+        strategy = GuardRetryStrategy({"_guard": GuardRetryPolicy("_draft", rounds, stagnation_limit=9)})
+        guarded = _guarded(iter((False, False, True)))
+        await guarded.build(guard_retry_strategy=strategy).run(sink=sink, raise_errors=False)
+    async for event in _pipeline(_fine).stream(buffer=1):
+        sink.events += _gap(event)
+    return sink.events
+
+
+def _gap(event: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    if event.type == vocabulary.STREAM_GAP:
+        yield event.type, dict(event.data)
