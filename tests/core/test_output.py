@@ -114,7 +114,7 @@ async def test_a_failure_by_name_is_a_failure(sink):
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     "events",
-    [["x"], 5, [None], [StageEvent("x", None)], [StageEvent("x", 5)]],
+    [lambda: ["x"], lambda: 5, lambda: [None], lambda: [StageEvent("x", None)], lambda: [StageEvent("x", 5)]],
     ids=["a text", "no list", "None", "no data", "data that is no mapping"],
 )
 @pytest.mark.parametrize("mode", [FailureMode.FAIL_FAST, FailureMode.CONTINUE_ON_FAILURE])
@@ -122,7 +122,7 @@ async def test_malformed_events_do_not_break_the_run(events, mode, sink):
     """Whatever becomes of the stage: it ends, the run ends, and both say so."""
 
     async def odd(ctx):
-        return StageOutput(StageStatus.OK, {}, events=events)
+        return StageOutput(StageStatus.OK, {}, events=events())
 
     graph = Pipeline().with_stage("a", odd, K).with_stage("b", nothing, K, ["a"]).build(failure_mode=mode)
     await graph.run(raise_errors=False, sink=sink)

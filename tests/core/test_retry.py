@@ -209,7 +209,7 @@ async def test_an_interceptor_may_ask_for_another_attempt(sink):
 @pytest.mark.asyncio
 async def test_interceptors_may_declare_the_policy_and_the_stages_own_wins():
     class Declares(BaseInterceptor):
-        def retry(self, stage):
+        def stage_retry(self, stage):
             return RetryPolicy(4, **QUICK)
 
     stage, own = Scripted(AGAIN), Scripted(AGAIN)

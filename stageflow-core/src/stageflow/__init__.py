@@ -32,9 +32,17 @@ from stageflow.exports import lazy_exports
 
 if TYPE_CHECKING:
     from stageflow.app import Stageflow
+    from stageflow.context.frozen import thaw
     from stageflow.context.identity import RunIdentity
     from stageflow.context.snapshot import ContextSnapshot
-    from stageflow.errors import PipelineCancelled, StageError, StageExecutionError, StageflowError
+    from stageflow.errors import (
+        CircuitBreakerOpenError,
+        PipelineCancelled,
+        StageError,
+        StageExecutionError,
+        StageflowError,
+    )
+    from stageflow.events.backpressure import BackpressureAwareEventSink
     from stageflow.events.sink import (
         FanOutEventSink,
         LoggingEventSink,
@@ -43,17 +51,33 @@ if TYPE_CHECKING:
         get_event_sink,
         set_event_sink,
     )
+    from stageflow.extensions import ExtensionHelper, ExtensionRegistry, TypedExtension
     from stageflow.interceptors.base import (
         BaseInterceptor,
         ErrorAction,
         InterceptorContext,
         InterceptorResult,
     )
+    from stageflow.interceptors.circuit_breaker import CircuitBreakerInterceptor
     from stageflow.interceptors.defaults import get_default_interceptors
+    from stageflow.interceptors.idempotency import IdempotencyInterceptor
     from stageflow.interceptors.logging import LoggingInterceptor
+    from stageflow.interceptors.metrics import ChildTrackerMetricsInterceptor, MetricsInterceptor
+    from stageflow.interceptors.retry import RetryInterceptor
     from stageflow.interceptors.timeout import TimeoutInterceptor
+    from stageflow.interceptors.tracing import TracingInterceptor
+    from stageflow.observability.breaker import get_circuit_breaker
+    from stageflow.observability.correlation import CorrelationIds
+    from stageflow.observability.error_summary import summarize_pipeline_error
     from stageflow.pipeline.builder import Pipeline
-    from stageflow.protocols import EventSink
+    from stageflow.protocols import (
+        CircuitBreaker,
+        ConfigProvider,
+        EventSink,
+        PipelineRunLogger,
+        ProviderCallLogger,
+        RunStore,
+    )
     from stageflow.runtime.cancellation import CancellationToken
     from stageflow.runtime.failure import FailureMode
     from stageflow.runtime.graph import StageGraph
@@ -71,25 +95,40 @@ if TYPE_CHECKING:
     from stageflow.stages.typed import StageDef, stage, use
 
 __all__ = [
+    "BackpressureAwareEventSink",
     "BaseInterceptor",
     "CancellationToken",
+    "ChildTrackerMetricsInterceptor",
+    "CircuitBreaker",
+    "CircuitBreakerInterceptor",
+    "CircuitBreakerOpenError",
+    "ConfigProvider",
     "ContextSnapshot",
+    "CorrelationIds",
     "ErrorAction",
     "EventSink",
+    "ExtensionHelper",
+    "ExtensionRegistry",
     "FailureMode",
     "FanOutEventSink",
+    "IdempotencyInterceptor",
     "InterceptorContext",
     "InterceptorResult",
     "LoggingEventSink",
     "LoggingInterceptor",
+    "MetricsInterceptor",
     "NoOpEventSink",
     "Pipeline",
     "PipelineCancelled",
     "PipelineContext",
     "PipelineResults",
+    "PipelineRunLogger",
     "PipelineTimer",
+    "ProviderCallLogger",
+    "RetryInterceptor",
     "RetryPolicy",
     "RunIdentity",
+    "RunStore",
     "Stage",
     "StageArtifact",
     "StageContext",
@@ -107,15 +146,20 @@ __all__ = [
     "Stageflow",
     "StageflowError",
     "TimeoutInterceptor",
+    "TracingInterceptor",
+    "TypedExtension",
     "UnifiedStageSpec",
     "clear_event_sink",
     "create_stage_context",
     "create_stage_inputs",
     "extract_service",
+    "get_circuit_breaker",
     "get_default_interceptors",
     "get_event_sink",
     "set_event_sink",
     "stage",
+    "summarize_pipeline_error",
+    "thaw",
     "use",
 ]
 
@@ -123,10 +167,27 @@ if not TYPE_CHECKING:
     _find, __dir__ = lazy_exports(
         __name__,
         {
+            "context.frozen": ("thaw",),
+            "events.backpressure": ("BackpressureAwareEventSink",),
+            "extensions": ("ExtensionHelper", "ExtensionRegistry", "TypedExtension"),
+            "observability.error_summary": ("summarize_pipeline_error",),
+            "observability.correlation": ("CorrelationIds",),
+            "observability.breaker": ("get_circuit_breaker",),
+            "interceptors.idempotency": ("IdempotencyInterceptor",),
+            "interceptors.retry": ("RetryInterceptor",),
+            "interceptors.tracing": ("TracingInterceptor",),
+            "interceptors.metrics": ("ChildTrackerMetricsInterceptor", "MetricsInterceptor"),
+            "interceptors.circuit_breaker": ("CircuitBreakerInterceptor",),
             "app": ("Stageflow",),
             "context.identity": ("RunIdentity",),
             "context.snapshot": ("ContextSnapshot",),
-            "errors": ("PipelineCancelled", "StageError", "StageExecutionError", "StageflowError"),
+            "errors": (
+                "CircuitBreakerOpenError",
+                "PipelineCancelled",
+                "StageError",
+                "StageExecutionError",
+                "StageflowError",
+            ),
             "events.sink": (
                 "FanOutEventSink",
                 "LoggingEventSink",
@@ -145,7 +206,14 @@ if not TYPE_CHECKING:
             "interceptors.logging": ("LoggingInterceptor",),
             "interceptors.timeout": ("TimeoutInterceptor",),
             "pipeline.builder": ("Pipeline",),
-            "protocols": ("EventSink",),
+            "protocols": (
+                "CircuitBreaker",
+                "ConfigProvider",
+                "PipelineRunLogger",
+                "ProviderCallLogger",
+                "RunStore",
+                "EventSink",
+            ),
             "runtime.cancellation": ("CancellationToken",),
             "runtime.failure": ("FailureMode",),
             "runtime.graph": ("StageGraph",),

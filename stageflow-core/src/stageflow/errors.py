@@ -558,6 +558,7 @@ class OverloadError(RunError):
     """
 
     code = "SF-RUN-OVERLOAD"
+    error_class = ErrorClass.TRANSIENT
 
     def __init__(self, what: str, *, active: int, queued: int) -> None:
         self.active = active

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
     from opentelemetry.trace import Span, TracerProvider
-    from stageflow import InterceptorContext, StageOutput, StageSpec
+    from stageflow import InterceptorContext, StageOutput
 
 __all__ = ["OpenTelemetryInterceptor"]
 
@@ -75,18 +75,6 @@ class OpenTelemetryInterceptor(BaseInterceptor):
 
     def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer("stageflow_otel", tracer_provider=tracer_provider)
-        self._kinds: dict[str, str | None] = {}
-
-    def timeout(self, stage: StageSpec) -> float | None:
-        """Declare no limit, and take note of the stage's kind, which ``around`` is not told.
-
-        Args:
-            stage: A stage of a pipeline that is being built.
-        """
-        kind = str(getattr(stage.kind, "value", stage.kind))
-        # Two pipelines may have different stages of one name. Then the span rather says nothing than something false.
-        self._kinds[stage.name] = kind if self._kinds.get(stage.name, kind) == kind else None
-        return None
 
     async def around(
         self, stage_name: str, call: Callable[[], Awaitable[StageOutput]], ctx: InterceptorContext
@@ -120,7 +108,7 @@ class OpenTelemetryInterceptor(BaseInterceptor):
         with _isolated():
             known = {
                 attributes.STAGE: stage_name,
-                attributes.STAGE_KIND: self._kinds.get(stage_name),
+                attributes.STAGE_KIND: ctx.kind.value,
                 attributes.ATTEMPT: ctx.attempt,
                 attributes.RUN_ID: _text(ctx.pipeline_run_id),
                 attributes.TOPOLOGY: ctx.topology,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
 import click
@@ -18,7 +19,7 @@ from stageflow.cli.terminal import prepare_streams
 from stageflow.errors import ContributionNotFoundError, PluginError, close_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from stageflow.plugins.contributions import CommandContribution
     from stageflow.plugins.registry import Registry
@@ -114,14 +115,12 @@ def execute(arguments: Sequence[str], *, program_name: str = "stageflow") -> int
     """
     prepare_streams()
     session = Session()
-    # Until a run takes care of them, SIGTERM ends the program as Ctrl-C does: with a word and with its exit code.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code: object = PROGRAM.main(
-            list(arguments), prog_name=program_name, standalone_mode=False, obj=session
-        )
-        finish()
+        with _terminable():
+            code: object = PROGRAM.main(
+                list(arguments), prog_name=program_name, standalone_mode=False, obj=session
+            )
+            finish()
     except click.ClickException as exc:
         exc.show()
         return exc.exit_code
@@ -131,13 +130,25 @@ def execute(arguments: Sequence[str], *, program_name: str = "stageflow") -> int
     except BrokenPipeError:
         forget_stdout()
         return FAILED
-    except (
-        SystemExit
-    ) as exc:  # of a plugin's command; or of click, after nobody read standard output any more
-        return exc.code if isinstance(exc.code, int) else FAILED
+    except SystemExit as exc:
+        # Of a plugin's command; or of click, after nobody read standard output any more.
+        return exc.code if isinstance(exc.code, int) else OK if exc.code is None else FAILED
     except Exception as exc:  # noqa: BLE001 - the last resort: whatever it is, it is shown and not raised
         return _fail(exc, session)
     return code if isinstance(code, int) else OK
+
+
+@contextmanager
+def _terminable() -> Generator[None]:
+    """Let SIGTERM end the program as Ctrl-C does, with a word and its exit code, until a run takes care of both."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _all_commands(ctx: click.Context) -> Registry[CommandContribution]:

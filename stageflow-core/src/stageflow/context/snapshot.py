@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, cast
 
-from stageflow.context.checks import check_type, parse_time, require_mapping, wrong_type, wrong_value
+from stageflow.context.checks import (
+    ArgumentTypeError,
+    check_type,
+    parse_time,
+    require_mapping,
+    wrong_type,
+    wrong_value,
+)
 from stageflow.context.frozen import FrozenDict, freeze, thaw
 from stageflow.context.identity import RunIdentity
 from stageflow.context.record import Record
@@ -17,7 +24,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar
 
-    from stageflow.context.checks import ArgumentTypeError
     from stageflow.context.conversation import Conversation, Message, RoutingDecision
     from stageflow.context.enrichments import (
         DocumentEnrichment,
@@ -249,8 +255,8 @@ class ContextSnapshot(Record, Generic[_E]):
         """
         return self.__replace__(input_text=input_text)
 
-    def with_metadata(self, **metadata: Any) -> ContextSnapshot[_E]:
-        """Return a copy with *metadata* added to what is there.
+    def with_metadata(self, metadata: Mapping[str, Any] | None = None, /, **more: Any) -> ContextSnapshot[_E]:
+        """Return a copy with *metadata* and *more* added to what is there.
 
         ```python
         from stageflow.context import ContextSnapshot
@@ -259,7 +265,10 @@ class ContextSnapshot(Record, Generic[_E]):
         #> {'a': 1, 'b': [2]}
         ```
         """
-        return self.__replace__(metadata={**self.metadata, **metadata})
+        added = {} if metadata is None else require_mapping(_NAME, "metadata", metadata)
+        if not all(isinstance(key, str) for key in added):
+            raise ArgumentTypeError(_NAME, "metadata", "takes a mapping whose keys are texts")
+        return self.__replace__(metadata={**self.metadata, **added, **more})
 
     def __replace__(self, **changes: Any) -> Self:
         copy = super().__replace__(**changes)

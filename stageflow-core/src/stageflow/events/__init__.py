@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 from stageflow.exports import lazy_exports
 
 if TYPE_CHECKING:
+    from stageflow.events.backpressure import (
+        BackpressureAwareEventSink,
+        BackpressureMetrics,
+        EventSinkClosedError,
+        wait_for_event_sink_tasks,
+    )
     from stageflow.events.emitter import RunEmitter, RunEvent
     from stageflow.events.sink import (
         FanOutEventSink,
@@ -16,22 +22,35 @@ if TYPE_CHECKING:
         get_event_sink,
         set_event_sink,
     )
+    from stageflow.events.wide import WideEventEmitter
 
 __all__ = [
+    "BackpressureAwareEventSink",
+    "BackpressureMetrics",
+    "EventSinkClosedError",
     "FanOutEventSink",
     "LoggingEventSink",
     "NoOpEventSink",
     "RunEmitter",
     "RunEvent",
+    "WideEventEmitter",
     "clear_event_sink",
     "get_event_sink",
     "set_event_sink",
+    "wait_for_event_sink_tasks",
 ]
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "wide": ("WideEventEmitter",),
+            "backpressure": (
+                "BackpressureAwareEventSink",
+                "BackpressureMetrics",
+                "EventSinkClosedError",
+                "wait_for_event_sink_tasks",
+            ),
             "emitter": ("RunEmitter", "RunEvent"),
             "sink": (
                 "FanOutEventSink",

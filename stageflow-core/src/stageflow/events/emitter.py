@@ -86,13 +86,20 @@ class RunEmitter:
             "sequence": self._sequence,
             "monotonic_ns": monotonic_ns(),
         }
+        alone = len(self._sinks) == 1
         for sink in self._sinks:
             try:
-                sink.try_emit(type=type, data=event)
-            except Exception as exc:  # noqa: BLE001 - a sink is somebody else's code and must not break a run
+                sink.try_emit(type=type, data=event if alone else dict(event))
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as exc:  # noqa: BLE001 - a sink is somebody else's code and must not break a run
                 self._report(sink, type, exc)
 
-    def _report(self, sink: EventSink, type: str, error: Exception) -> None:  # noqa: A002 - the event's type
+    def close(self) -> None:
+        """The run has ended: whoever still holds one of its contexts is not heard any more."""
+        self.listening = False
+
+    def _report(self, sink: EventSink, type: str, error: BaseException) -> None:  # noqa: A002 - the event's type
         """Say once per run that a sink raises; it goes on getting events, as it may recover."""
         if id(sink) not in self._broken:
             self._broken.add(id(sink))

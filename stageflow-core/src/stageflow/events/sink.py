@@ -111,7 +111,8 @@ def get_event_sink() -> EventSink:
     clear_event_sink()
     ```
     """
-    return _current.get() or _NO_SINK
+    sink = _current.get()
+    return _NO_SINK if sink is None else sink
 
 
 def set_event_sink(sink: EventSink) -> None:

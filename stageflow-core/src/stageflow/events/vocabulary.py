@@ -14,10 +14,16 @@ __all__ = [
     "GUARD_RETRY_EXHAUSTED",
     "GUARD_RETRY_RECOVERED",
     "GUARD_RETRY_SCHEDULED",
+    "PIPELINE_CANCELED",
     "PIPELINE_CANCELLED",
+    "PIPELINE_CHILD_COMPLETED",
+    "PIPELINE_CHILD_FAILED",
     "PIPELINE_COMPLETED",
     "PIPELINE_FAILED",
+    "PIPELINE_SPAWNED_CHILD",
     "PIPELINE_STARTED",
+    "RETRY_EXHAUSTED",
+    "RETRY_SCHEDULED",
     "STAGE_CANCELLED",
     "STAGE_COMPLETED",
     "STAGE_FAILED",
@@ -33,12 +39,21 @@ PIPELINE_COMPLETED: Final = "pipeline.completed"
 PIPELINE_FAILED: Final = "pipeline.failed"
 PIPELINE_CANCELLED: Final = "pipeline.cancelled"
 
+PIPELINE_SPAWNED_CHILD: Final = "pipeline.spawned_child"
+PIPELINE_CHILD_COMPLETED: Final = "pipeline.child_completed"
+PIPELINE_CHILD_FAILED: Final = "pipeline.child_failed"
+PIPELINE_CANCELED: Final = "pipeline.canceled"
+"""A run was asked to stop by ``cancel_with_children``; that it has stopped, ``PIPELINE_CANCELLED`` says."""
+
 STAGE_STARTED: Final = "started"
 STAGE_RETRYING: Final = "retrying"
 STAGE_COMPLETED: Final = "completed"
 STAGE_FAILED: Final = "failed"
 STAGE_SKIPPED: Final = "skipped"
 STAGE_CANCELLED: Final = "cancelled"
+
+RETRY_SCHEDULED: Final = "stage.retry_scheduled"
+RETRY_EXHAUSTED: Final = "stage.retry_exhausted"
 
 GUARD_RETRY_ATTEMPT: Final = "guard_retry.attempt"
 GUARD_RETRY_SCHEDULED: Final = "guard_retry.scheduled"

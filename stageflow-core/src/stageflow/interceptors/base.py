@@ -58,13 +58,14 @@ class InterceptorResult:
 class Invocation:
     """One passage of one attempt through the chain: what its interceptors share."""
 
-    __slots__ = ("_data", "observations", "stage", "started_at")
+    __slots__ = ("_data", "body_output", "observations", "stage", "started_at")
 
     def __init__(self, stage: StageContext) -> None:
         self.stage = stage
         self.started_at = datetime.now(UTC)
         self._data: MutableMapping[str, Any] | None = None
         self.observations: dict[str, dict[str, Any]] = {}
+        self.body_output: StageOutput | None = None
 
     @property
     def data(self) -> MutableMapping[str, Any]:
@@ -155,6 +156,11 @@ class InterceptorContext:
         """Which attempt of the stage this is, from 1."""
         return self.stage.attempt
 
+    @property
+    def body_output(self) -> StageOutput | None:
+        """What the stage itself returned; None until it has, and when something took its place."""
+        return self._invocation.body_output
+
     def add_observation(self, key: str, value: Any) -> None:
         """Note something about this attempt, under the interceptor's own name."""
         self._invocation.observations.setdefault(self.name, {})[key] = value
@@ -220,10 +226,10 @@ class BaseInterceptor:
         """Run in place of the rest of the chain, which is ``await call()``."""
         return await call()
 
-    def timeout(self, stage: StageSpec) -> float | None:
+    def stage_timeout(self, stage: StageSpec) -> float | None:
         """Declare, at build, the limit of one attempt of *stage* in seconds. The executor enforces it."""
         return None
 
-    def retry(self, stage: StageSpec) -> RetryPolicy | None:
+    def stage_retry(self, stage: StageSpec) -> RetryPolicy | None:
         """Declare, at build, how *stage* is attempted again. The executor does it."""
         return None

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast, final
 
-from stageflow.errors import StageContractError
-from stageflow.interceptors.base import BaseInterceptor, ErrorAction, InterceptorContext, Invocation
+from stageflow.errors import CriticalInterceptorError, StageContractError
+from stageflow.interceptors.base import (
+    BaseInterceptor,
+    ErrorAction,
+    InterceptorContext,
+    InterceptorResult,
+    Invocation,
+)
 from stageflow.stages.output import StageOutput
 from stageflow.stages.result import StageResult
 from stageflow.stages.stage import StageStatus
@@ -16,7 +23,6 @@ from stageflow.stages.stage import StageStatus
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from stageflow.interceptors.base import InterceptorResult
     from stageflow.stages.context import StageContext
 
     Body = Callable[[StageContext], Awaitable[object]]
@@ -65,7 +71,8 @@ def compile_chain(stage: str, body: Body, interceptors: Iterable[BaseInterceptor
         if not hasattr(result, "__await__"):
             what = f"Its runner returned {type(result).__name__} instead of something to await"
             raise StageContractError(stage, what, fix="Write the stage as 'async def'")
-        return as_output(stage, await result)
+        invocation.body_output = as_output(stage, await result)
+        return invocation.body_output
 
     layer: Layer = innermost
     for interceptor in reversed(hooked):
@@ -122,6 +129,9 @@ class _Layer:
                     output = await self._inner(invocation)
                 else:
                     output = await self._run_around(self._around, invocation, ctx)
+            except asyncio.CancelledError:
+                await self._leave(invocation, ctx, StageOutput.cancel("interrupted"))
+                raise
             except RetryRequestedError as exc:
                 await self._leave(invocation, ctx, StageOutput.retry(str(exc)))
                 raise
@@ -133,9 +143,9 @@ class _Layer:
     async def _short_circuit(self, before: Before, ctx: InterceptorContext) -> StageOutput | None:
         """Enter; returns what takes the place of the stage, if anything does."""
         try:
-            result = await before(self._stage, ctx)
+            result = self._checked(await before(self._stage, ctx))
         except Exception as exc:  # noqa: BLE001 - whatever the hook raises
-            if self._guards():
+            if self._guards(exc):
                 raise _noted(
                     exc, f"raised in before() of interceptor {self._interceptor.name!r}"
                 ) from exc.__cause__
@@ -143,7 +153,15 @@ class _Layer:
             return None
         if result is None or result.stage_ran:
             return None
-        return StageOutput.fail(result.error) if result.error else as_output(self._stage, result.result)
+        if result.error is not None:
+            return StageOutput.fail(result.error or "refused")
+        return as_output(self._stage, result.result)
+
+    def _checked(self, result: object) -> InterceptorResult | None:
+        if result is None or isinstance(result, InterceptorResult):
+            return result
+        what = f"before() of interceptor {self._interceptor.name!r} returned {result!r}"
+        raise StageContractError(self._stage, what, fix="Return an InterceptorResult or None")
 
     async def _run_around(
         self, around: Around, invocation: Invocation, ctx: InterceptorContext
@@ -163,7 +181,7 @@ class _Layer:
         try:
             return as_output(self._stage, await around(self._stage, call, ctx))
         except Exception as exc:
-            if self._guards() or exc is outcome:
+            if self._guards(exc) or exc is outcome:
                 raise
             self._report("around", exc)
         if outcome is None:
@@ -200,14 +218,14 @@ class _Layer:
             await self._after(self._stage, result, ctx)
         except Exception as exc:  # noqa: BLE001 - whatever the hook raises
             # If the stage has failed already, that error comes first.
-            if self._guards() and output.status is StageStatus.OK:
+            if self._guards(exc) and output.status is StageStatus.OK:
                 raise _noted(
                     exc, f"raised in after() of interceptor {self._interceptor.name!r}"
                 ) from exc.__cause__
             self._report("after", exc)
 
-    def _guards(self) -> bool:
-        return getattr(self._interceptor, "fail_closed", True)
+    def _guards(self, error: Exception) -> bool:
+        return getattr(self._interceptor, "fail_closed", True) or isinstance(error, CriticalInterceptorError)
 
     def _report(self, hook: str, error: Exception) -> None:
         _logger.warning(

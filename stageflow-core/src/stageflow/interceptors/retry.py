@@ -81,7 +81,7 @@ class RetryInterceptor(BaseInterceptor):
             retry_on_status=retry_on_status,
         )
 
-    def retry(self, stage: StageSpec) -> RetryPolicy | None:
+    def stage_retry(self, stage: StageSpec) -> RetryPolicy | None:
         """Return the policy."""
         return self.policy
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
+from stageflow.context.checks import wrong_type, wrong_value
 from stageflow.interceptors.base import BaseInterceptor
 
 if TYPE_CHECKING:
@@ -28,8 +29,12 @@ class TimeoutInterceptor(BaseInterceptor):
     priority = 5
 
     def __init__(self, timeout_ms: float = DEFAULT_TIMEOUT_MS) -> None:
+        if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise wrong_type("TimeoutInterceptor", "timeout_ms", "a number of milliseconds", timeout_ms)
+        if timeout_ms != timeout_ms:  # noqa: PLR0124 - NaN is the one number that does not equal itself
+            raise wrong_value("TimeoutInterceptor", "timeout_ms", "is no number", timeout_ms)
         self.timeout_ms = timeout_ms
 
-    def timeout(self, stage: StageSpec) -> float | None:
+    def stage_timeout(self, stage: StageSpec) -> float | None:
         """Return the limit in seconds."""
         return self.timeout_ms / 1000 if self.timeout_ms > 0 else None

@@ -54,7 +54,7 @@ class TracingInterceptor(BaseInterceptor):
         run_id = ctx.pipeline_run_id
         parent = TraceContext.capture()
         if parent.trace_id is None and run_id is not None:
-            parent = TraceContext.of_run(run_id).__replace__(correlation_id=parent.correlation_id)
+            parent = TraceContext.of_run(run_id, parent)
         span = parent.child(pipeline_run_id=run_id)
         ctx.data.update(
             {

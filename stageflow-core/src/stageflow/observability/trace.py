@@ -121,18 +121,17 @@ class TraceContext(Record):
         trace_flags: int = SAMPLED,
         trace_state: str = "",
     ) -> None:
-        put = object.__setattr__
-        put(self, "trace_id", trace_id)
-        put(self, "span_id", span_id)
-        put(self, "parent_span_id", parent_span_id)
-        put(self, "correlation_id", correlation_id)
-        put(self, "pipeline_run_id", pipeline_run_id)
-        put(self, "request_id", request_id)
-        put(self, "org_id", org_id)
-        put(self, "baggage", MappingProxyType(dict(baggage)) if baggage else _NOTHING)
-        put(self, "created_at", created_at or datetime.now(UTC))
-        put(self, "trace_flags", trace_flags)
-        put(self, "trace_state", trace_state)
+        _set_trace_id(self, trace_id)
+        _set_span_id(self, span_id)
+        _set_parent_span_id(self, parent_span_id)
+        _set_correlation_id(self, correlation_id)
+        _set_pipeline_run_id(self, pipeline_run_id)
+        _set_request_id(self, request_id)
+        _set_org_id(self, org_id)
+        _set_baggage(self, MappingProxyType(dict(baggage)) if baggage else _NOTHING)
+        _set_created_at(self, created_at or datetime.now(UTC))
+        _set_trace_flags(self, trace_flags)
+        _set_trace_state(self, trace_state)
 
     @classmethod
     def capture(cls) -> TraceContext:
@@ -145,13 +144,23 @@ class TraceContext(Record):
         return current.__replace__(correlation_id=correlation_id)
 
     @classmethod
-    def of_run(cls, run_id: UUID) -> TraceContext:
-        """Return the place of a run that starts a trace; its ids are made from the run's, so all can know them."""
+    def of_run(cls, run_id: UUID, around: TraceContext | None = None) -> TraceContext:
+        """Return the place of a run that starts a trace; its ids are made from the run's, so all can know them.
+
+        Args:
+            run_id: The run.
+            around: What else to take along: a context that is in no trace itself.
+        """
         trace_id = run_id.hex
         if not trace_id.strip("0"):  # W3C rules an id of zeros out
             trace_id = new_trace_id()
         span_id = trace_id[16:]
-        return cls(trace_id, span_id if span_id.strip("0") else trace_id[:16], pipeline_run_id=run_id)
+        if not span_id.strip("0"):
+            span_id = trace_id[:16]
+        if around is None:
+            return cls(trace_id, span_id, pipeline_run_id=run_id)
+        ids = around.request_id, around.org_id, around.baggage
+        return cls(trace_id, span_id, None, around.correlation_id, run_id, *ids)
 
     def child(self, *, pipeline_run_id: UUID | None = None) -> TraceContext:
         """Return a new step within this one; a new trace if this is in none."""
@@ -224,6 +233,21 @@ class TraceContext(Record):
     def __reduce__(self) -> tuple[Any, ...]:
         values = dict(zip(self.__match_args__, self._values(), strict=True))
         return type(self), tuple({**values, "baggage": dict(self.baggage)}.values())
+
+
+# Written through the slots' descriptors, past the guard in ``Record.__setattr__``: one is made for every attempt.
+_slots: Mapping[str, Any] = vars(TraceContext)
+_set_trace_id = _slots["trace_id"].__set__
+_set_span_id = _slots["span_id"].__set__
+_set_parent_span_id = _slots["parent_span_id"].__set__
+_set_correlation_id = _slots["correlation_id"].__set__
+_set_pipeline_run_id = _slots["pipeline_run_id"].__set__
+_set_request_id = _slots["request_id"].__set__
+_set_org_id = _slots["org_id"].__set__
+_set_baggage = _slots["baggage"].__set__
+_set_created_at = _slots["created_at"].__set__
+_set_trace_flags = _slots["trace_flags"].__set__
+_set_trace_state = _slots["trace_state"].__set__
 
 
 @final

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
+from stageflow.context.checks import check_name, check_type, wrong_type
 from stageflow.errors import ConfigurationError
 from stageflow.runtime.failure import FailureMode
 from stageflow.stages.spec import StageSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from stageflow.context.snapshot import ContextSnapshot
+    from stageflow.events.wide import WideEventEmitter
     from stageflow.interceptors.base import BaseInterceptor
     from stageflow.protocols import EventSink, Executor, StageResolver
     from stageflow.runtime.cancellation import CancellationToken
@@ -68,10 +71,11 @@ class Pipeline:
     __slots__ = ("__weakref__", "_count", "_graph", "_specs", "name")
 
     def __init__(self, name: str = "pipeline", stages: Mapping[str, StageSpec] | None = None) -> None:
+        check_name("Pipeline", "name", name)
         self.name = name
         # Pipelines that grew out of each other share one list, of which each sees the beginning. So a pipeline of n
         # stages is built in O(n); only who branches off an older one pays for a copy.
-        self._specs: list[StageSpec] = list(stages.values()) if stages else []
+        self._specs: list[StageSpec] = [] if stages is None else _specs_in(stages)
         self._count = len(self._specs)
         self._graph: StageGraph | None = None
 
@@ -149,6 +153,7 @@ class Pipeline:
 
     def compose(self, other: Pipeline) -> Pipeline:
         """Return a pipeline with the stages of both and the name of this one. Equal stages are taken once."""
+        check_type("Pipeline.compose", "other", other, Pipeline, "a Pipeline")
         known = {spec.name: spec for spec in self.specs}
         pipeline = self
         for spec in other.specs:
@@ -167,6 +172,9 @@ class Pipeline:
         max_concurrency: int | None = None,
         max_runs: int | ConcurrencyLimit | None = None,
         recording: Recording | None = None,
+        wide_event_emitter: WideEventEmitter | None = None,
+        emit_stage_wide_events: bool = False,
+        emit_pipeline_wide_event: bool = False,
     ) -> StageGraph:
         """Check everything and compile; see ``StageGraph`` for the arguments.
 
@@ -186,6 +194,9 @@ class Pipeline:
             max_concurrency=max_concurrency,
             max_runs=max_runs,
             recording=recording,
+            wide_event_emitter=wide_event_emitter,
+            emit_stage_wide_events=emit_stage_wide_events,
+            emit_pipeline_wide_event=emit_pipeline_wide_event,
         )
 
     async def run(
@@ -264,6 +275,16 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name!r}: {self._count} stages>"
+
+
+def _specs_in(stages: Any) -> list[StageSpec]:
+    """Return the specs of a mapping, each of which must be under its own name."""
+    expects = "a mapping of names to their StageSpec"
+    check_type("Pipeline", "stages", stages, Mapping, expects)
+    for name, spec in cast("Mapping[Any, Any]", stages).items():
+        if not isinstance(spec, StageSpec) or spec.name != name:
+            raise wrong_type("Pipeline", "stages", expects, spec)
+    return list(stages.values())
 
 
 def _spec_of(one: Any) -> StageSpec:

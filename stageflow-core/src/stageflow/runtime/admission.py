@@ -33,7 +33,7 @@ class StagePlaces:
         self._scheduler = scheduler
         self._run_limit = None if max_concurrency is None else ConcurrencyLimit(max_concurrency)
         self._held: dict[int, list[ConcurrencyLimit]] = {}  # or being collected
-        self._queued: dict[int, tuple[ConcurrencyLimit, Callable[[], None]]] = {}
+        self._queued: dict[int, tuple[ConcurrencyLimit, Callable[[], bool]]] = {}
 
     def __contains__(self, number: int) -> bool:
         """Say whether the stage has begun to collect its places."""
@@ -82,9 +82,9 @@ class StagePlaces:
             limit.withdraw(granted)  # if it is too late, _take gives the place back
             self.vacate(number)
 
-    def _granted(self, loop: asyncio.AbstractEventLoop, number: int, limit: ConcurrencyLimit) -> None:
+    def _granted(self, loop: asyncio.AbstractEventLoop, number: int, limit: ConcurrencyLimit) -> bool:
         """A place is free; called by whoever left it, on whichever thread."""
-        _call(loop, limit, partial(self._take, number, limit))
+        return _call(loop, partial(self._take, number, limit))
 
     def _take(self, number: int, limit: ConcurrencyLimit) -> None:
         self._queued.pop(number, None)
@@ -95,18 +95,26 @@ class StagePlaces:
             self._scheduler.unpark(number)
 
 
-async def wait_for_place(limit: ConcurrencyLimit, what: str) -> None:
+async def wait_for_place(
+    limit: ConcurrencyLimit, what: str, given_up: asyncio.Future[None] | None = None
+) -> bool:
     """Wait for a place; whoever was let in must ``limit.leave()``.
 
     Args:
         limit: The limit.
         what: Who wants in, for the error.
+        given_up: Done when there is no use for a place any more.
+
+    Returns:
+        Whether there is a place.
 
     Raises:
         OverloadError: The line is full.
     """
     loop = asyncio.get_running_loop()
     place: asyncio.Future[None] = loop.create_future()
+    if given_up is None:
+        given_up = loop.create_future()
 
     def take() -> None:
         if place.done():  # nobody waits any more
@@ -114,24 +122,30 @@ async def wait_for_place(limit: ConcurrencyLimit, what: str) -> None:
         else:
             place.set_result(None)
 
-    def granted() -> None:
-        _call(loop, limit, take)
+    def granted() -> bool:
+        return _call(loop, take)
 
     admission = limit.enter(granted)
     if admission is Admission.REFUSED:
         raise OverloadError(what, active=limit.max_active, queued=limit.queued)
-    if admission is Admission.QUEUED:
-        try:
-            await place
-        except BaseException:
-            if not limit.withdraw(granted) and place.done() and not place.cancelled():
+    if admission is Admission.GRANTED:
+        return True
+    try:
+        await asyncio.wait([place, given_up], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        taken = place.done() and not given_up.done()
+        if not taken:
+            had = place.done()
+            place.cancel()
+            if not limit.withdraw(granted) and had:
                 limit.leave()  # it was granted in the moment in which we gave up
-            raise
+    return taken
 
 
-def _call(loop: asyncio.AbstractEventLoop, limit: ConcurrencyLimit, callback: Callable[[], None]) -> None:
-    """Go on on the loop of whoever waits; if that loop is closed, the place goes to the next."""
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> bool:
+    """Go on on the loop of whoever waits; False if that loop is closed."""
     try:
         loop.call_soon_threadsafe(callback)
     except RuntimeError:
-        limit.leave()
+        return False
+    return True

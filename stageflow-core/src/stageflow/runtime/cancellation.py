@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
+from stageflow.context.checks import check_type
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
 __all__ = ["CancellationToken", "CleanupRegistry"]
+
+_logger = logging.getLogger("stageflow.runtime")
 
 
 @final
@@ -49,7 +55,7 @@ class CancellationToken:
         if self._reason is None:
             self._reason = reason
             for callback in tuple(self._callbacks):
-                callback(reason)
+                self._call(callback, reason)
 
     @property
     def is_cancelled(self) -> bool:
@@ -63,10 +69,19 @@ class CancellationToken:
 
     def on_cancel(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Call *callback* with the reason on ``cancel``, at once if that was; what is returned undoes that."""
+        check_type("CancellationToken.on_cancel", "callback", callback, Callable, "a callable")
         self._callbacks.append(callback)
         if self._reason is not None:
-            callback(self._reason)
+            self._call(callback, self._reason)
         return lambda: self._callbacks.remove(callback)
+
+    @staticmethod
+    def _call(callback: Callable[[str], None], reason: str) -> None:
+        """One listener that raises must not keep the others from hearing."""
+        try:
+            callback(reason)
+        except Exception:
+            _logger.exception("A listener of a cancellation token raised: %r", callback)
 
 
 @final
@@ -95,7 +110,7 @@ class CleanupRegistry:
         """How many callbacks wait."""
         return len(self._callbacks)
 
-    async def run_all(self, *, timeout: float = 10.0) -> tuple[list[str], list[tuple[str, Exception]]]:  # noqa: ASYNC109 - a share of it goes to each callback
+    async def run_all(self, *, timeout: float = 10.0) -> tuple[list[str], list[tuple[str, BaseException]]]:  # noqa: ASYNC109 - a share of it goes to each callback
         """Run every callback, also when others fail.
 
         Args:
@@ -105,13 +120,19 @@ class CleanupRegistry:
             The names of those that ran through, and the others with their errors.
         """
         done: list[str] = []
-        failed: list[tuple[str, Exception]] = []
+        failed: list[tuple[str, BaseException]] = []
         share = max(timeout / max(len(self._callbacks), 1), 0.01)
         while self._callbacks:
             name, callback = self._callbacks.pop()
             try:
                 async with asyncio.timeout(share):
                     await callback()
+            except asyncio.CancelledError as exc:
+                # Callbacks often cancel and await a Task of theirs. Only if we are meant, we give way.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                failed.append((name, exc))
             except Exception as exc:  # noqa: BLE001 - one failing callback must not keep the others from running
                 failed.append((name, exc))
             else:

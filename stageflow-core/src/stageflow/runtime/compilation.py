@@ -41,7 +41,7 @@ class CompiledStage:
         holders: Guards it waits for because they may send back what it depends on.
         waits_for: How many stages it waits for in all.
         dependants: The stages that wait for it.
-        branch_count: How many of the dependencies that it needs may be skipped before they start.
+        needed: How many of its dependencies it cannot do without.
         router: The ROUTE stage that decides about it.
         labels: What the router must choose for it to run.
         timeout: The limit of an attempt, in seconds.
@@ -51,7 +51,6 @@ class CompiledStage:
     """
 
     __slots__ = (
-        "branch_count",
         "call",
         "dependants",
         "dependencies",
@@ -60,6 +59,7 @@ class CompiledStage:
         "limit",
         "loop",
         "name",
+        "needed",
         "number",
         "retry",
         "router",
@@ -77,7 +77,7 @@ class CompiledStage:
         self.holders: tuple[int, ...] = ()
         self.waits_for = 0
         self.dependants: tuple[int, ...] = ()
-        self.branch_count = 0
+        self.needed = 0
         self.router: int | None = None
         self.labels: frozenset[str] = frozenset()
         self.timeout: float | None = spec.timeout
@@ -102,12 +102,9 @@ def compile_stages(
         if stage.spec.route:
             router, labels = _routing(stage.spec, [specs[number] for number in stage.dependencies])
             stage.router, stage.labels = ids[router], labels
-    may_skip = _branches(stages, dependants)
     for stage in stages:
         optional = stage.spec.optional
-        stage.branch_count = sum(
-            may_skip[number] for number in stage.dependencies if specs[number].name not in optional
-        )
+        stage.needed = sum(specs[number].name not in optional for number in stage.dependencies)
     if guard_retry is not None:
         for guard, held in _loops(stages, ids, dependants, guard_retry).items():
             for number in held:
@@ -146,11 +143,11 @@ def _compile_stage(number: int, spec: StageSpec, interceptors: Sequence[BaseInte
     stage = CompiledStage(number, spec, compile_chain(spec.name, _body(spec), interceptors))
     if stage.timeout is None:
         stage.timeout = min(
-            (one for each in interceptors if (one := each.timeout(spec)) is not None), default=None
+            (one for each in interceptors if (one := each.stage_timeout(spec)) is not None), default=None
         )
     if stage.retry is None:
         stage.retry = next(
-            (policy for each in interceptors if (policy := each.retry(spec)) is not None), None
+            (policy for each in interceptors if (policy := each.stage_retry(spec)) is not None), None
         )
     stage.limit = as_limit(spec.limit)
     return stage
@@ -183,22 +180,6 @@ def _routing(spec: StageSpec, dependencies: Iterable[StageSpec]) -> tuple[str, f
         else:
             labels.add(text)
     return router, frozenset(labels)
-
-
-def _branches(stages: Sequence[CompiledStage], dependants: Sequence[Sequence[int]]) -> list[bool]:
-    """Say for every stage whether its branch may be skipped before it starts."""
-    may_skip = [
-        bool(one.spec.when or one.spec.conditional or one.spec.requires or one.spec.route) for one in stages
-    ]
-    left = [len(stage.dependencies) for stage in stages]
-    order = [number for number, count in enumerate(left) if not count]
-    for number in order:  # grows while it is read
-        for dependant in dependants[number]:
-            may_skip[dependant] |= may_skip[number]
-            left[dependant] -= 1
-            if not left[dependant]:
-                order.append(dependant)
-    return may_skip
 
 
 def _loops(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
-from stageflow.errors import StageExecutionError
+from stageflow.context.checks import check_name, check_type, items_of, wrong_type, wrong_value
+from stageflow.errors import ConfigurationError, StageExecutionError, close_matches
 from stageflow.interceptors.chain import sort_interceptors
 from stageflow.runtime.compilation import as_limit, compile_stages, held_cycles, resolve_names
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.request import RunRequest
 from stageflow.runtime.run import Run
 from stageflow.runtime.validation import raise_problems, validate
+from stageflow.stages.spec import StageSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from stageflow.context.snapshot import ContextSnapshot
+    from stageflow.events.wide import WideEventEmitter
     from stageflow.interceptors.base import BaseInterceptor
     from stageflow.protocols import EventSink, StageResolver
     from stageflow.runtime.cancellation import CancellationToken
@@ -27,9 +30,16 @@ if TYPE_CHECKING:
     from stageflow.runtime.stream import RunStream
     from stageflow.stages.context import StageContext
     from stageflow.stages.pipeline_context import PipelineContext
-    from stageflow.stages.spec import StageSpec
 
-__all__ = ["StageGraph"]
+__all__ = ["StageGraph", "WideEvents"]
+
+
+class WideEvents(NamedTuple):
+    """Which wide events a graph emits beside the usual ones."""
+
+    emitter: WideEventEmitter
+    stages: bool
+    pipeline: bool
 
 
 @final
@@ -46,6 +56,9 @@ class StageGraph:
         guard_retry_strategy: Which guards send back what they guard.
         max_concurrency: How many stages of one run may run at once; None means any number.
         recording: The store and the loggers that hear of the runs.
+        wide_event_emitter: Builds the wide events; one with the usual types by default.
+        emit_stage_wide_events: Whether every settled stage emits one.
+        emit_pipeline_wide_event: Whether every run emits one when it ends.
         max_runs: How many runs of the graph there may be at once: a number, or a ``ConcurrencyLimit``.
 
     Raises:
@@ -79,11 +92,12 @@ class StageGraph:
         "recording",
         "stage_specs",
         "stages",
+        "wide_events",
     )
 
     def __init__(
         self,
-        specs: Iterable[StageSpec],
+        specs: Sequence[StageSpec],
         interceptors: Sequence[BaseInterceptor] | None = None,
         *,
         name: str = "pipeline",
@@ -94,10 +108,14 @@ class StageGraph:
         max_concurrency: int | None = None,
         max_runs: int | ConcurrencyLimit | None = None,
         recording: Recording | None = None,
+        wide_event_emitter: WideEventEmitter | None = None,
+        emit_stage_wide_events: bool = False,
+        emit_pipeline_wide_event: bool = False,
     ) -> None:
         self.name = name
-        self.failure_mode = FailureMode(failure_mode)
         self.cleanup_timeout = cleanup_timeout
+        _check_options(name, specs, interceptors, failure_mode, cleanup_timeout, resolver)
+        self.failure_mode = FailureMode(failure_mode)
         if interceptors is None:
             from stageflow.interceptors.defaults import get_default_interceptors
 
@@ -113,6 +131,12 @@ class StageGraph:
         self.max_concurrency = max_concurrency
         self.max_runs = as_limit(max_runs)
         self.recording = recording
+        self.wide_events: WideEvents | None = None
+        if emit_stage_wide_events or emit_pipeline_wide_event:
+            from stageflow.events.wide import WideEventEmitter
+
+            emitter = WideEventEmitter() if wide_event_emitter is None else wide_event_emitter
+            self.wide_events = WideEvents(emitter, emit_stage_wide_events, emit_pipeline_wide_event)
         self.limited = max_concurrency is not None or any(stage.limit is not None for stage in self.stages)
         self._by_name = {stage.name: stage for stage in self.stages}
 
@@ -120,9 +144,14 @@ class StageGraph:
         """Return a compiled stage by its name.
 
         Raises:
-            KeyError: There is none.
+            ConfigurationError: There is none.
         """
-        return self._by_name[name]
+        try:
+            return self._by_name[name]
+        except (KeyError, TypeError):
+            msg = f"Pipeline {self.name!r} has no stage {name!r}"
+            fix = close_matches(str(name), self._by_name) or f"It has {', '.join(self._by_name)}"
+            raise ConfigurationError(msg, fix=fix) from None
 
     async def run(
         self,
@@ -206,3 +235,29 @@ class StageGraph:
 
     def __repr__(self) -> str:
         return f"<StageGraph {self.name!r}: {len(self.stages)} stages>"
+
+
+def _check_options(
+    name: Any, specs: Any, interceptors: Any, failure_mode: Any, cleanup_timeout: Any, resolver: Any
+) -> None:
+    """Refuse what no type checker was there to refuse.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: Naming the argument.
+    """
+    owner = "StageGraph"
+    check_name(owner, "name", name)
+    for spec in items_of(owner, "specs", specs):
+        check_type(owner, "specs", spec, StageSpec, "a list of StageSpec")
+    for one in items_of(owner, "interceptors", [] if interceptors is None else interceptors):
+        if isinstance(one, type) or not (hasattr(one, "priority") and hasattr(one, "before")):
+            expects = "a list of interceptors (objects, not classes)"
+            raise wrong_type(owner, "interceptors", expects, one, fix="Pass instances of BaseInterceptor")
+    if failure_mode not in list(FailureMode):
+        raise wrong_value(owner, "failure_mode", "is no FailureMode", failure_mode)
+    if not isinstance(cleanup_timeout, (int, float)):
+        raise wrong_type(owner, "cleanup_timeout", "a number of seconds", cleanup_timeout)
+    if not cleanup_timeout > 0:
+        raise wrong_value(owner, "cleanup_timeout", "must be positive", cleanup_timeout)
+    if resolver is not None and not (hasattr(resolver, "stage") and hasattr(resolver, "executor")):
+        raise wrong_type(owner, "resolver", "a StageResolver", resolver)

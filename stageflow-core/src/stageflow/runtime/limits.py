@@ -72,7 +72,7 @@ class ConcurrencyLimit:
         self.max_queued = max_queued
         self.on_overload = Overload(on_overload)
         self.active = 0
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[Callable[[], bool | None]] = deque()
         self._lock = threading.Lock()  # runs of one graph may be on the event loops of several threads
 
     @property
@@ -80,8 +80,13 @@ class ConcurrencyLimit:
         """How many wait."""
         return len(self._waiting)
 
-    def enter(self, granted: Callable[[], None]) -> Admission:
-        """Ask for a place; after QUEUED, *granted* is called, from whichever thread, when there is one."""
+    def enter(self, granted: Callable[[], bool | None]) -> Admission:
+        """Ask for a place.
+
+        Args:
+            granted: After QUEUED, called when there is a place, on whichever thread gave it back. It returns False
+                if nobody is there to take the place any more; then the next in line is asked.
+        """
         with self._lock:
             if self.active < self.max_active:
                 self.active += 1
@@ -93,14 +98,16 @@ class ConcurrencyLimit:
 
     def leave(self) -> None:
         """Give a place back: to whoever waits longest, or to nobody."""
-        with self._lock:
-            if not self._waiting:
-                self.active -= 1
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self.active -= 1
+                    return
+                granted = self._waiting.popleft()
+            if granted() is not False:
                 return
-            granted = self._waiting.popleft()
-        granted()
 
-    def withdraw(self, granted: Callable[[], None]) -> bool:
+    def withdraw(self, granted: Callable[[], bool | None]) -> bool:
         """Wait no longer; False if the place has been granted meanwhile and must be given back."""
         with self._lock:
             try:

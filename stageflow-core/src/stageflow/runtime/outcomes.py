@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from gc import is_tracked
 from inspect import iscoroutine
+from math import inf
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, cast, final
 
-from stageflow.context.frozen import freeze
+from stageflow.context.frozen import FrozenDict, freeze, freeze_in_slices
 from stageflow.errors import (
     OverloadError,
     PipelineCancelled,
@@ -26,7 +28,7 @@ from stageflow.stages.retry import DEFAULT_RETRY
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+    from collections.abc import Awaitable, Coroutine, Generator, Iterable, Mapping
 
     from stageflow.runtime.admission import StagePlaces
     from stageflow.runtime.compilation import CompiledStage
@@ -92,6 +94,7 @@ class Outcomes:
     Args:
         run: The run: it is told when it has to end, and it is what the contexts of stages see.
         graph: The graph.
+        stage_limit_ms: The limit of every attempt in this run, in milliseconds, instead of the stages' own.
     """
 
     __slots__ = (
@@ -102,17 +105,19 @@ class Outcomes:
         "_rounds",
         "_run",
         "_scheduler",
-        "_stage_limit",
+        "_stage_limit_ms",
+        "_told",
         "progress",
     )
 
     _scheduler: Scheduler
 
-    def __init__(self, run: Run, graph: StageGraph) -> None:
+    def __init__(self, run: Run, graph: StageGraph, stage_limit_ms: float | None) -> None:
         self._run = run
         self._graph = graph
-        self._stage_limit: float | None = run.data.get("_timeout_ms") if run.data else None
-        self._attempts: dict[int, int] = {}  # of stages that have been attempted more than once, or in vain
+        self._stage_limit_ms = stage_limit_ms
+        self._attempts: dict[int, int] = {}  # so far, of stages that wait for another one or were cut short
+        self._told: set[int] = set()  # stages whose end has been told though they did not settle
         self._guards: dict[int, GuardRounds] = {}  # of guards that have rejected something
         self._rounds: dict[int, int] = {}  # of stages that a guard has sent back
         self._places: StagePlaces | None = None
@@ -125,26 +130,31 @@ class Outcomes:
             from stageflow.runtime import admission
 
             self._places = admission.StagePlaces(scheduler, self._graph.max_concurrency)
-        scheduler.ready.extend(self.progress.roots())
+        if not scheduler.stopping:
+            scheduler.ready.extend(self.progress.roots())
 
     def leave_queues(self) -> None:
         """The run is ending: nothing waits for a place any more."""
         if self._places is not None:
             self._places.leave_queues()
 
+    def crash(self, error: BaseException) -> None:
+        """End the run: something of its machinery raised, or what nobody may catch came by."""
+        self._run.crash(error)
+
     def tell_left_behind(self) -> None:
         """Emit what has become of stages that did not settle, because the run ended first."""
         for stage in self.progress.unsettled():
-            if stage.number in self._attempts:
-                continue  # it was cancelled, and that has been told
-            if stage.number in self._rounds:
+            if stage.number in self._told:
+                continue
+            if stage.number in self._attempts or stage.number in self._rounds:
                 self._emit(stage, vocabulary.STAGE_CANCELLED, {})
             else:
                 self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": SkipReason.RUN_STOPPED})
 
     # --- what the scheduler asks ------------------------------------------------------------------------
 
-    def enter(self, number: int) -> Attempt | None:
+    def enter(self, number: int) -> Attempt | None:  # noqa: C901 - the order of these questions is the rule
         """Begin the next attempt of a ready stage; None if it does not start, or not yet."""
         stage = self._graph.stages[number]
         attempt = self._attempts.get(number, 0) + 1 if self._attempts else 1
@@ -159,15 +169,28 @@ class Outcomes:
                 return None
         if places is not None and not self._admit(places, stage):
             return None
-        if attempt == 1 and self._run.listening:
+        scheduler = self._scheduler
+        if attempt == 1 and self._run.listening and not scheduler.stopping:
             self._announce(stage)
+            if scheduler.stopping:  # by whoever heard of it
+                self._attempts[number] = 0
+        if scheduler.stopping:
+            if places is not None:
+                places.vacate(number)
+            return None
         limit = stage.timeout
-        if self._stage_limit is not None:
-            limit = self._stage_limit / 1000 if self._stage_limit > 0 else None
+        if self._stage_limit_ms is not None:
+            limit = self._stage_limit_ms / 1000 if self._stage_limit_ms > 0 else None
         return Attempt(stage, StageContext.of(self._run, stage.spec, attempt), attempt, limit)
 
-    def leave(self, attempt: Attempt, value: object, error: BaseException | None, now_ns: int) -> None:
-        """Settle a stage whose attempt ended with *value*, or with *error*."""
+    def leave(
+        self, attempt: Attempt, value: object, error: BaseException | None, now_ns: int
+    ) -> Generator[None, None, None] | None:
+        """Settle a stage whose attempt ended with *value*, or with *error*.
+
+        Returns:
+            Nothing, or what is left to do and may take several turns of the event loop.
+        """
         stage = attempt.stage
         if self._places is not None:
             self._places.vacate(stage.number)
@@ -175,35 +198,46 @@ class Outcomes:
         if error is None and attempt.interrupted is not Interruption.TIMED_OUT:
             try:
                 output = as_output(stage.name, value)
-                output = output.settled(freeze(output.data), duration_ms)
             except Exception as exc:  # noqa: BLE001 - what a stage returns may be anything; then the stage fails
                 error = exc
             else:
-                self._settle(stage, output, attempt)
-                return
+                data = output.data
+                if data.__class__ is not dict and data.__class__ is not FrozenDict:
+                    data = dict(data)
+                if is_tracked(data) and data.__class__ is dict:  # it holds containers, of whatever size
+                    return self._freeze_and_settle(attempt, output, data, duration_ms)
+                self._settle(stage, output.settled(freeze(data), duration_ms), attempt)
+                return None
         self._end_badly(attempt, error, duration_ms)
+        return None
 
-    def abandon(self, attempt: Attempt) -> None:
-        """Give up on a stage that was waiting for another attempt."""
-        self._emit(attempt.stage, vocabulary.STAGE_CANCELLED, {"attempt": attempt.number})
+    def _freeze_and_settle(
+        self, attempt: Attempt, output: StageOutput, data: Mapping[str, Any], duration_ms: float
+    ) -> Generator[None, None, None]:
+        try:
+            frozen = yield from freeze_in_slices(data)
+        except GeneratorExit:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - a cycle in the data, or somebody cancelled the lane
+            self._end_badly(attempt, exc, duration_ms)
+        else:
+            self._settle(attempt.stage, output.settled(frozen, duration_ms), attempt)
 
     # --- what the end of a stage means ------------------------------------------------------------------
 
     def _settle(self, stage: CompiledStage, output: StageOutput, attempt: Attempt) -> None:
         status = output.status
-        if status is StageStatus.RETRY:
-            error = RuntimeError(output.error)
-            if not self._try_again(
-                attempt, error, DEFAULT_RETRY.max_attempts, output.data.get("retry_after", 0.0)
-            ):
-                self._fail(stage, error, attempt, output)
+        if status is StageStatus.RETRY or (
+            status is StageStatus.FAIL and stage.retry is not None and stage.retry.wants_status(status)
+        ):
+            self._again_or_fail(attempt, output)
             return
         if status is StageStatus.FAIL:
             if stage.loop is None or not self._send_back(stage, stage.loop):
-                self._fail(stage, RuntimeError(output.error), attempt, output)
+                self._fail(stage, RuntimeError(output.error), attempt.number, output)
             return
         self._hand_over(stage, output)
-        if stage.number in self._guards:
+        if self._guards and stage.number in self._guards:
             rounds = self._guards[stage.number].rounds
             self._run.emit(vocabulary.GUARD_RETRY_RECOVERED, {"stage": stage.name, "attempts": rounds})
         if self._run.listening:
@@ -226,82 +260,94 @@ class Outcomes:
             self._scheduler.ready.extend(ready)
         if output.artifacts:
             self._run.keep_artifacts(output.artifacts)
-        for event in output.events:
-            self._run.emit(event.type, {"stage": stage.name, **event.data})
+        if output.events:
+            for event in output.events:
+                self._run.emit(event.type, {"stage": stage.name, **event.data})
+        if self._graph.wide_events is not None:
+            self._run.emit_wide_stage(stage.name, output)
 
     def _end_badly(self, attempt: Attempt, error: BaseException | None, duration_ms: float) -> None:
         stage = attempt.stage
+        failed = StageOutput.fail(said(error)).with_duration(duration_ms)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             self._run.fatal = error
-            self._fail(stage, error, attempt, StageOutput.fail(said(error)).with_duration(duration_ms))
+            self._fail(stage, error, attempt.number, failed)
             return
         asked = isinstance(error, RetryRequestedError)
         if isinstance(error, RetryRequestedError):
             error = error.original
+            failed = StageOutput.fail(said(error)).with_duration(duration_ms)
         if attempt.interrupted is Interruption.TIMED_OUT:
             timed_out = StageTimeoutError(stage.name, attempt.timeout or 0.0)
             timed_out.__cause__ = None if isinstance(error, asyncio.CancelledError) else error
             error = timed_out
+            failed = StageOutput.fail(said(error)).with_duration(duration_ms)
         elif attempt.interrupted is Interruption.STOPPED and isinstance(error, asyncio.CancelledError):
-            self._attempts[stage.number] = attempt.number
-            self._emit(
-                stage, vocabulary.STAGE_CANCELLED, {"duration_ms": duration_ms, "attempt": attempt.number}
-            )
+            self._cut_short(attempt, duration_ms)
             return
-        elif isinstance(error, PipelineCancelled) and self._run.cancel_reason is not None:
-            # ctx.raise_if_cancelled() and the like: the stage has noticed by itself what was going on.
-            self._attempts[stage.number] = attempt.number
-            self._emit(
-                stage, vocabulary.STAGE_CANCELLED, {"duration_ms": duration_ms, "attempt": attempt.number}
-            )
+        elif isinstance(error, PipelineCancelled) and (reason := self._run.cancel_reason) is not None:
+            # ctx.raise_if_cancelled() and the like: the stage has noticed by itself, perhaps before the run has.
+            self._cut_short(attempt, duration_ms)
+            self._run.stop(error if self._scheduler.stopping else self._run.cancelled(reason))
             return
-        assert error is not None  # noqa: S101 - without one, the stage either returned or was timed out
+        if error is None:  # neither returned, nor raised, nor was timed out: that cannot be
+            error = RuntimeError("the stage ended in no way at all")
         policy = stage.retry
-        if asked or (policy is not None and isinstance(error, policy.retry_on)):
-            retry_after = getattr(error, "retry_after", None)
-            if self._try_again(attempt, error, DEFAULT_RETRY.max_attempts, retry_after):
-                return
-        self._fail(stage, error, attempt, StageOutput.fail(said(error)).with_duration(duration_ms))
+        wanted = asked or (policy is not None and policy.wants(error))
+        if not wanted or not self._try_again(attempt, error, getattr(error, "retry_after", None)):
+            self._fail(stage, error, attempt.number, failed)
 
-    def _try_again(self, attempt: Attempt, error: BaseException, most: int, retry_after: object) -> bool:
+    def _cut_short(self, attempt: Attempt, duration_ms: float) -> None:
+        """A stage gave way to the end of the run."""
+        self._told.add(attempt.stage.number)
+        data = {"duration_ms": duration_ms, "attempt": attempt.number}
+        self._emit(attempt.stage, vocabulary.STAGE_CANCELLED, data)
+
+    def _again_or_fail(self, attempt: Attempt, output: StageOutput) -> None:
+        error = RuntimeError(output.error)
+        policy = attempt.stage.retry or DEFAULT_RETRY
+        wanted = policy.wants_status(output.status)
+        if not wanted or not self._try_again(attempt, error, output.data.get("retry_after")):
+            self._fail(attempt.stage, error, attempt.number, output)
+
+    def _try_again(self, attempt: Attempt, error: BaseException, retry_after: object) -> bool:
         """Schedule another attempt, if there may be one."""
-        stage = attempt.stage
+        stage, number = attempt.stage, attempt.number
         policy = stage.retry or DEFAULT_RETRY
-        most = policy.max_attempts if stage.retry is not None else most
-        if self._scheduler.stopping or attempt.number >= most:
+        if self._scheduler.stopping:
             return False
-        wait = retry_after if isinstance(retry_after, (int, float)) and retry_after > 0 else 0.0
-        delay = policy.delay(attempt.number, float(wait))
-        self._attempts[stage.number] = attempt.number
-        self._emit(
-            stage,
-            vocabulary.STAGE_RETRYING,
-            {"attempt": attempt.number + 1, "delay_ms": delay * 1000, "error": said(error)},
-        )
-        self._scheduler.again(attempt, delay)
+        if number >= policy.max_attempts:
+            if number > 1:
+                data = {"stage": stage.name, "attempts": number, "error": said(error)}
+                self._run.emit(vocabulary.RETRY_EXHAUSTED, data)
+            return False
+        wait = retry_after if isinstance(retry_after, (int, float)) and 0 < retry_after < inf else 0.0
+        delay = policy.delay(number, float(wait))
+        self._attempts[stage.number] = number
+        data = {"delay_ms": delay * 1000, "error": said(error)}
+        scheduled = {"stage": stage.name, "attempt": number, "backoff_strategy": policy.backoff.value, **data}
+        self._run.emit(vocabulary.RETRY_SCHEDULED, scheduled)
+        if self._scheduler.stopping:  # by whoever heard of it
+            return True
+        self._emit(stage, vocabulary.STAGE_RETRYING, {"attempt": number + 1, **data})
+        self._scheduler.again(stage.number, delay)
         return True
 
-    def _fail(
-        self, stage: CompiledStage, error: BaseException, attempt: Attempt | None, output: StageOutput
-    ) -> None:
-        number = 1 if attempt is None else attempt.number
-        output = StageOutput(
-            StageStatus.FAIL,
-            output.data,
-            output.artifacts,
-            output.events,
-            output.error,
-            output.duration_ms,
-            output.version,
-        )
+    def _fail(self, stage: CompiledStage, error: BaseException, attempts: int, output: StageOutput) -> None:
+        if output.status is not StageStatus.FAIL:  # RETRY, and there was no further attempt
+            output = output.__replace__(status=StageStatus.FAIL)
+        from stageflow.observability.taxonomy import is_retryable
+
         failure = StageExecutionError(
             stage.name,
             error,
-            isinstance(error, (TimeoutError, ConnectionError)) or number > 1,
+            is_retryable(error) or attempts > 1,
             run_id=self._run.snapshot.pipeline_run_id,
-            attempts=number,
+            attempts=attempts,
         )
         failure.__cause__ = error
+        self._run.note_failure(failure)
+        self._hand_over(stage, output)
         self._emit(
             stage,
             vocabulary.STAGE_FAILED,
@@ -309,17 +355,15 @@ class Outcomes:
                 "error": output.error,
                 "error_type": type(error).__name__,
                 "duration_ms": output.duration_ms,
-                "attempt": number,
+                "attempt": attempts,
             },
         )
-        self._run.note_failure(failure)
-        self._hand_over(stage, output)
         if self._graph.failure_mode is FailureMode.FAIL_FAST or self._run.fatal is not None:
             self._run.stop(failure)
 
     def _skip(self, stage: CompiledStage, reason: str) -> None:
-        self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": reason})
         self._hand_over(stage, StageOutput.skip(reason), kept=reason)
+        self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": reason})
 
     def _condition(self, stage: CompiledStage) -> str | None:
         """Ask the router and ``when=``; a reason to skip, None to go on, or "" if asking has failed the stage."""
@@ -327,13 +371,15 @@ class Outcomes:
             if stage.router is not None and not self._routed(stage):
                 return SkipReason.ROUTE_NOT_TAKEN
             when = stage.spec.when
-            return (
-                None if when is None or when(self._run.inputs_of(stage.name)) else SkipReason.CONDITION_FALSE
-            )
-        except Exception as exc:  # noqa: BLE001 - a broken predicate is a failure of its stage
+            if when is None or when(self._run.inputs_of(stage.name)):
+                return None
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:  # noqa: BLE001 - a broken predicate is a failure of its stage
             exc.add_note(f"raised while it was decided whether stage {stage.name!r} runs")
             self._fail_at_start(stage, exc)
             return ""
+        return SkipReason.CONDITION_FALSE
 
     def _routed(self, stage: CompiledStage) -> bool:
         chosen = self.progress.route_of(stage)
@@ -356,9 +402,11 @@ class Outcomes:
                 self._fail_at_start(stage, exc)
             return False
 
-    def _fail_at_start(self, stage: CompiledStage, error: Exception) -> None:
-        self._announce(stage)
-        self._fail(stage, error, None, StageOutput.fail(said(error)))
+    def _fail_at_start(self, stage: CompiledStage, error: BaseException) -> None:
+        attempts = self._attempts.get(stage.number, 0)
+        if not attempts:
+            self._announce(stage)
+        self._fail(stage, error, attempts or 1, StageOutput.fail(said(error)))
 
     # --- guards that send back --------------------------------------------------------------------------
 
@@ -385,8 +433,11 @@ class Outcomes:
         for number in loop.members:
             self._attempts.pop(number, None)
             self._rounds[number] = rounds.rounds
-        self._scheduler.ready.append(loop.target)
+        if not self._scheduler.stopping:
+            self._scheduler.ready.append(loop.target)
         return True
+
+    # --- events -----------------------------------------------------------------------------------------
 
     def _announce(self, stage: CompiledStage) -> None:
         """Tell that a stage starts, or, if a guard has sent it back, that it starts once more."""
@@ -403,6 +454,6 @@ class Outcomes:
             )
 
 
-def said(error: BaseException) -> str:
+def said(error: BaseException | None) -> str:
     """Return what an error says, in one line for events and outputs."""
     return getattr(error, "what", None) or str(error) or type(error).__name__

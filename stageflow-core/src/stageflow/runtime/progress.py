@@ -85,7 +85,7 @@ class Progress:
 
     def _irregularity(self, stage: CompiledStage) -> str | None:
         skipped = missing = False
-        branches = 0
+        kept_count = 0
         for number in (*stage.dependencies, *stage.holders):
             output = self.outputs[number]
             if output is None or output.status is StageStatus.OK:
@@ -97,9 +97,9 @@ class Progress:
                 continue
             skipped = True
             name = self._stages[number].name
-            branches += kept is not None and name not in stage.spec.optional
+            kept_count += kept is not None and name not in stage.spec.optional
             missing |= name in stage.spec.requires
-        if branches and branches >= stage.branch_count:
+        if kept_count and kept_count == stage.needed:
             return SkipReason.BRANCH_NOT_TAKEN
         if skipped and stage.spec.conditional:
             return SkipReason.DEPENDENCY_SKIPPED

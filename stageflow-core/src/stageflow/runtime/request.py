@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stageflow.context.checks import check_type, wrong_type, wrong_value
 from stageflow.context.identity import RunIdentity
 from stageflow.context.snapshot import ContextSnapshot
 from stageflow.errors import ConfigurationError
@@ -12,7 +15,6 @@ from stageflow.stages.context import StageContext
 from stageflow.stages.pipeline_context import PipelineContext
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from uuid import UUID
 
     from stageflow.protocols import EventSink
@@ -39,6 +41,7 @@ class RunRequest(NamedTuple):
         Raises:
             ConfigurationError: The context is none.
         """
+        self._check()
         context = self.context
         if context is None:
             snapshot = ContextSnapshot(RunIdentity(pipeline_run_id=_new_id()), input_text=self.input_text)
@@ -57,7 +60,25 @@ class RunRequest(NamedTuple):
                 snapshot = snapshot.with_run_id(snapshot.run_id.with_pipeline_run_id(_new_id()))
             if self.input_text is not None:
                 snapshot = snapshot.with_input(self.input_text)
-        return snapshot.with_metadata(**self.metadata) if self.metadata else snapshot
+        return snapshot if self.metadata is None else snapshot.with_metadata(self.metadata)
+
+    def _check(self) -> None:
+        """Refuse what no type checker was there to refuse, before anything has begun.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: Naming the argument.
+        """
+        if self.timeout is not None:
+            _check_limit("timeout", self.timeout, "a number of seconds", least=0.0)
+        if self.cancel_token is not None and not hasattr(self.cancel_token, "on_cancel"):
+            raise wrong_type("run", "cancel_token", "a CancellationToken", self.cancel_token)
+        if self.sink is not None and not callable(getattr(self.sink, "try_emit", None)):
+            raise wrong_type("run", "sink", "an event sink, with try_emit()", self.sink)
+        if self.data is not None:
+            check_type("run", "data", self.data, Mapping, "a mapping")
+            limit = self.data.get("_timeout_ms")
+            if limit is not None:
+                _check_limit("data['_timeout_ms']", limit, "a number of milliseconds")
 
     def event_sink(self) -> EventSink:
         """Return where the events of the run go."""
@@ -65,6 +86,13 @@ class RunRequest(NamedTuple):
             return self.sink
         sink = getattr(self.context, "event_sink", None)
         return get_event_sink() if sink is None else sink
+
+
+def _check_limit(argument: str, value: object, expects: str, least: float = -inf) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise wrong_type("run", argument, expects, value)
+    if not value >= least or value == inf:  # refuses NaN too
+        raise wrong_value("run", argument, f"must be {expects}, finite, and not less than {least:g}", value)
 
 
 def _new_id() -> UUID:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
+from stageflow.context.checks import wrong_type
 from stageflow.errors import MissingInputError, close_matches
 from stageflow.stages.output import NO_VALUE, StageOutput
 
@@ -89,6 +90,10 @@ class PipelineResults(Mapping[str, StageOutput]):
             MissingInputError: The stage left no value: it was skipped, failed or never ran. Also a ``KeyError``.
         """
         if not isinstance(stage, str):
+            if not hasattr(stage, "read"):
+                raise wrong_type(
+                    "PipelineResults.value", "stage", "a stage made with @stage, or a name", stage
+                )
             return stage.read(self._outputs.get(stage.name))
         output = self._outputs.get(stage)
         if output is None:

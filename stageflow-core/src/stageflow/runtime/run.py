@@ -10,7 +10,7 @@ from contextvars import ContextVar, copy_context
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, final
 
-from stageflow.errors import PipelineCancelled, RunTimeoutError, StageExecutionError
+from stageflow.errors import OverloadError, PipelineCancelled, RunTimeoutError, StageExecutionError
 from stageflow.events import vocabulary
 from stageflow.events.emitter import RunEmitter
 from stageflow.runtime.failure import FailureMode
@@ -23,20 +23,27 @@ from stageflow.stages.timer import PipelineTimer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from uuid import UUID
 
     from stageflow.protocols import EventSink, ProviderCallLogger
     from stageflow.runtime.cancellation import CleanupRegistry
-    from stageflow.runtime.graph import StageGraph
+    from stageflow.runtime.graph import StageGraph, WideEvents
+    from stageflow.runtime.limits import ConcurrencyLimit
     from stageflow.runtime.recording import RunRecorder
     from stageflow.runtime.request import RunRequest
-    from stageflow.stages.output import StageArtifact
+    from stageflow.stages.output import StageArtifact, StageOutput
 
-__all__ = ["Run"]
+__all__ = ["Run", "current_run"]
 
 _current: ContextVar[Run | None] = ContextVar("stageflow_current_run", default=None)
 """The run that a stage belongs to. A run that is started by a stage finds its parent here."""
 
 _logger = logging.getLogger("stageflow.runtime")
+
+
+def current_run() -> Run | None:
+    """Return the run whose stage calls this, or None outside of one."""
+    return _current.get()
 
 
 @final
@@ -54,6 +61,8 @@ class Run:
         "_context",
         "_emitter",
         "_ending",
+        "_failure",
+        "_given_up",
         "_graph",
         "_outcomes",
         "_parent",
@@ -63,6 +72,7 @@ class Run:
         "_token",
         "data",
         "deadline",
+        "depth",
         "event_sink",
         "fatal",
         "snapshot",
@@ -86,14 +96,20 @@ class Run:
         self.deadline: float | None = None
         """When the run has to be over, on the event loop's clock."""
         self._parent = _current.get()
+        self.depth = 0 if self._parent is None else self._parent.depth + 1
+        """How many runs there are above this one."""
+        if self._context is not None and self._context.depth > self.depth:
+            self.depth = self._context.depth
         self._token = request.cancel_token
+        self._failure: StageExecutionError | None = None  # the first
+        self._given_up: asyncio.Future[None] | None = None
         self._cleanup: CleanupRegistry | None = None
         self._ending: StageExecutionError | PipelineCancelled | None = None
         self.fatal: BaseException | None = None
-        """What a stage raised that is nobody's to handle: ``KeyboardInterrupt`` or ``SystemExit``."""
+        """What nobody may catch, such as a stage's ``KeyboardInterrupt``, or an error of the machinery itself."""
         context = copy_context()
         context.run(_current.set, self)
-        self._outcomes = Outcomes(self, graph)
+        self._outcomes = Outcomes(self, graph, self.data.get("_timeout_ms") if self.data else None)
         self._scheduler = Scheduler(self._outcomes, context)
 
     # --- what the contexts of its stages see ------------------------------------------------------------
@@ -102,6 +118,18 @@ class Run:
     def pipeline(self) -> str:
         """The name of the pipeline."""
         return self._graph.name
+
+    @property
+    def pipeline_context(self) -> PipelineContext | None:
+        """The context that the run was started with, if it was of that kind."""
+        return self._context
+
+    @property
+    def parent_run_id(self) -> UUID | None:
+        """The run that started this one."""
+        if self._context is not None and self._context.parent_run_id is not None:
+            return self._context.parent_run_id
+        return None if self._parent is None else self._parent.snapshot.pipeline_run_id
 
     @property
     def cancel_reason(self) -> str | None:
@@ -158,34 +186,21 @@ class Run:
             asyncio.CancelledError: The caller was cancelled.
             KeyboardInterrupt, SystemExit: A stage raised it.
         """
-        limit = self._graph.max_runs
-        if limit is None:
-            return await self._execute()
-        from stageflow.runtime.admission import wait_for_place
-
-        await wait_for_place(limit, f"pipeline {self._graph.name!r}")
-        try:
-            return await self._execute()
-        finally:
-            limit.leave()
-
-    async def _execute(self) -> PipelineResults:
         self.emit(vocabulary.PIPELINE_STARTED, {"stages": len(self._graph.stages)})
         recorder = self._recorder()
-        scheduler = self._scheduler
-        self._outcomes.begin(scheduler)
+        limit = self._graph.max_runs
         disarm = self._arm()
         try:
-            if scheduler.ready:
-                scheduler.open_lane()
-            cancelled = await self._outlast(scheduler)
+            if limit is None:
+                cancelled = await self._run_stages()
+            else:
+                cancelled = await self._run_stages_under(limit)
             if self._cleanup is not None and self._cleanup.pending_count:
                 cancelled = await self._clean_up(self._cleanup) or cancelled
         finally:
+            self._scheduler.close()
             for undo in disarm:
                 undo()
-        if scheduler.failure is not None:
-            raise scheduler.failure
         results = self._finish()
         if recorder is not None:
             recorder.ended(results, self._status())
@@ -196,15 +211,43 @@ class Run:
             raise cancelled
         return results
 
+    async def _run_stages(self) -> asyncio.CancelledError | None:
+        self._outcomes.begin(self._scheduler)
+        self._scheduler.grow()
+        return await self._outlast(self._scheduler)
+
+    async def _run_stages_under(self, limit: ConcurrencyLimit) -> asyncio.CancelledError | None:
+        """Run once the graph has room for another run; whatever ends the run ends the waiting, too."""
+        from stageflow.runtime.admission import wait_for_place
+
+        given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._given_up = given_up
+        if self._scheduler.stopping:
+            given_up.set_result(None)
+        try:
+            placed = await wait_for_place(limit, f"pipeline {self._graph.name!r}", given_up)
+        except asyncio.CancelledError as exc:
+            self.stop(self.cancelled("its caller was cancelled"))
+            return exc
+        except OverloadError as exc:
+            self.crash(exc)
+            return None
+        finally:
+            self._given_up = None
+        if not placed:
+            return None
+        try:
+            return await self._run_stages()
+        finally:
+            limit.leave()
+
     def _arm(self) -> list[Callable[[], object]]:
         """Listen to whatever may end the run from outside; what is returned undoes that."""
         disarm: list[Callable[[], object]] = []
         loop, home = asyncio.get_running_loop(), threading.get_ident()
 
         def cancel(reason: str = "the context was marked as cancelled") -> None:
-            error = PipelineCancelled(
-                PipelineCancelled.EXTERNAL, reason, run_id=self.snapshot.pipeline_run_id
-            )
+            error = self.cancelled(reason)
             if threading.get_ident() == home:
                 self.stop(error)
             else:
@@ -235,21 +278,16 @@ class Run:
                 await scheduler.wait()
             except asyncio.CancelledError as exc:
                 cancelled = exc
-                reason = "its caller was cancelled"
-                self.stop(
-                    PipelineCancelled(
-                        PipelineCancelled.EXTERNAL, reason, run_id=self.snapshot.pipeline_run_id
-                    )
-                )
+                self.stop(self.cancelled("its caller was cancelled"))
             except GeneratorExit:  # the caller's coroutine is being closed: nothing can be awaited any more
                 with suppress(RuntimeError):  # the loop may be closed already
-                    self.stop(PipelineCancelled(PipelineCancelled.EXTERNAL, "its caller went away"))
+                    self.stop(self.cancelled("its caller went away"))
                 raise
         return cancelled
 
     async def _clean_up(self, cleanup: CleanupRegistry) -> asyncio.CancelledError | None:
         """Run the callbacks, and report those that failed."""
-        failed: list[tuple[str, Exception]] = []
+        failed: list[tuple[str, BaseException]] = []
 
         async def run_all() -> None:
             failed.extend((await cleanup.run_all(timeout=self._graph.cleanup_timeout))[1])
@@ -270,6 +308,8 @@ class Run:
                 await asyncio.wait([task])
             except asyncio.CancelledError as exc:
                 cancelled = exc
+        if task.cancelled():  # by somebody who cancels every Task there is
+            return cancelled or asyncio.CancelledError()
         task.result()
         return cancelled
 
@@ -285,26 +325,40 @@ class Run:
 
     def _status(self) -> str:
         """Say in one word how the run has ended."""
+        if self.fatal is not None:
+            return "failed"
         if isinstance(self._ending, PipelineCancelled):
             return "cancelled"
-        if self._ending is None or self._graph.failure_mode is FailureMode.BEST_EFFORT:
+        if self._failure is None or self._graph.failure_mode is FailureMode.BEST_EFFORT:
             return "completed"
         return "failed"
 
+    def cancelled(self, reason: str) -> PipelineCancelled:
+        """Return the error of a run that is cancelled from outside."""
+        return PipelineCancelled(PipelineCancelled.EXTERNAL, reason, run_id=self.snapshot.pipeline_run_id)
+
     def stop(self, ending: StageExecutionError | PipelineCancelled) -> None:
-        """End the run early with *ending*. The first one stays."""
+        """End the run early with *ending*. The first cause stays."""
+        if self._ending is None:
+            self._ending = ending
         if not self._scheduler.stopping:
-            if self._ending is None:
-                self._ending = ending
             self._scheduler.stop()
             self._outcomes.leave_queues()
+            if self._given_up is not None and not self._given_up.done():
+                self._given_up.set_result(None)
+
+    def crash(self, error: BaseException) -> None:
+        """End the run with *error*, which ``execute`` raises as it is when everything has ended."""
+        if self.fatal is None:
+            self.fatal = error
+        self.stop(self.cancelled(f"{type(error).__name__} was raised where nobody handles it"))
 
     def note_failure(self, failure: StageExecutionError) -> None:
         """Remember the first failure, and note later ones on it."""
-        if self._ending is None:
-            self._ending = failure
+        if self._failure is None:
+            self._failure = failure
         else:
-            self._ending.add_note(f"Then stage {failure.stage!r} failed too: {said(failure.original)}")
+            self._failure.add_note(f"Then stage {failure.stage!r} failed too: {said(failure.original)}")
 
     def keep_artifacts(self, artifacts: Iterable[StageArtifact]) -> None:
         """Hand what a stage produced beside its data to the caller's context, if there is one."""
@@ -316,7 +370,11 @@ class Run:
         outputs = self._outcomes.progress.outputs
         if self._scheduler.stopping:
             self._outcomes.tell_left_behind()
-        error = self._ending
+        error = self._failure if self._ending is None else self._ending
+        if self._failure is not None and error is not self._failure and error is not None:
+            error.add_note(
+                f"Before that, stage {self._failure.stage!r} failed: {said(self._failure.original)}"
+            )
         results = PipelineResults(
             {
                 stage.name: output
@@ -332,24 +390,52 @@ class Run:
             error.results = results
         if self._emitter.listening:
             self._emit_end(results)
+            self._emitter.close()
         return results
 
     def _emit_end(self, results: PipelineResults) -> None:
+        status, error = self._status(), results.error
+        if self._graph.wide_events is not None:
+            self._emit_wide_end(self._graph.wide_events, results, status)
         counts: dict[str, int] = {}
         for output in results.values():
             counts[output.status] = counts.get(output.status, 0) + 1
         data: dict[str, Any] = {"duration_ms": results.duration_ms, "stage_counts": counts}
-        error = results.error
-        if isinstance(error, PipelineCancelled):
-            self.emit(
-                vocabulary.PIPELINE_CANCELLED, {**data, "reason": error.reason, "cancelled_by": error.stage}
-            )
+        if self.fatal is not None:
+            data |= {"error": said(self.fatal), "error_type": type(self.fatal).__name__}
+        elif isinstance(error, PipelineCancelled):
+            data |= {"reason": error.reason, "cancelled_by": error.stage}
         elif isinstance(error, StageExecutionError):
             data |= {"error": error.what, "code": error.code, "failed_stage": error.stage}
-            best_effort = self._graph.failure_mode is FailureMode.BEST_EFFORT
-            self.emit(vocabulary.PIPELINE_COMPLETED if best_effort else vocabulary.PIPELINE_FAILED, data)
-        else:
-            self.emit(vocabulary.PIPELINE_COMPLETED, data)
+        self.emit(_ENDS[status], data)
+
+    def emit_wide_stage(self, stage: str, output: StageOutput) -> None:
+        """Emit the wide event of a settled stage, if the graph wants it."""
+        wide = self._graph.wide_events
+        if wide is not None and wide.stages and self.listening:
+            from datetime import UTC, datetime, timedelta
+
+            from stageflow.stages.result import StageResult
+
+            now = datetime.now(UTC)
+            result = StageResult.of(
+                stage, output, now - timedelta(milliseconds=output.duration_ms or 0.0), now
+            )
+            self.emit(
+                wide.emitter.stage_event_type, wide.emitter.build_stage_payload(ctx=self, result=result)
+            )
+
+    def _emit_wide_end(self, wide: WideEvents, results: PipelineResults, status: str) -> None:
+        if wide.pipeline:
+            payload = wide.emitter.build_pipeline_payload(
+                ctx=self,
+                stage_results=results,
+                pipeline_name=self._graph.name,
+                status=status,
+                duration_ms=results.duration_ms,
+                started_at=self.timer.started_at,
+            )
+            self.emit(wide.emitter.pipeline_event_type, payload)
 
     def _identity(self) -> dict[str, Any]:
         """Return what every event of the run says of it."""
@@ -364,6 +450,11 @@ class Run:
         }
 
 
+_ENDS = {
+    "completed": vocabulary.PIPELINE_COMPLETED,
+    "failed": vocabulary.PIPELINE_FAILED,
+    "cancelled": vocabulary.PIPELINE_CANCELLED,
+}
 _IDS = ("pipeline_run_id", "request_id", "session_id", "user_id", "org_id")
 
 

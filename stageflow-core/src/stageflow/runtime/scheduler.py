@@ -20,8 +20,9 @@ Invariants:
 1. A stage runs in its own copy of the run's context variables, on every step.
 2. A lane that asked its stage to stop, or was asked itself, takes no further stage: the request could still be pending.
 3. ``idle`` becomes true only when no lane is left and no stage waits for another attempt or for a place.
-4. After ``stop``, no stage starts, and every suspended one has been asked to stop exactly once.
-5. Inline stages never keep the event loop for more than ``TURN_NS`` plus one stage.
+4. While a stage is ready, a lane is on its way to it: whoever leaves the queue behind sees to that.
+5. After ``stop``, no stage starts, and every suspended one has been asked to stop.
+6. Inline stages never keep the event loop for more than ``TURN_NS`` plus one stage.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Interruption(Enum):
 
 
 TURN_NS: Final = 1_000_000
-_LANES_PER_SUSPENSION: Final = 2
+_LANES_AT_ONCE: Final = 2
 
 
 @final
@@ -74,7 +75,6 @@ class Scheduler:
         "_starting",
         "_suspended",
         "_waiter",
-        "failure",
         "ready",
         "stopping",
     )
@@ -84,16 +84,14 @@ class Scheduler:
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._lanes: set[asyncio.Task[None]] = set()
-        self._starting = 0  # lanes that have been created and not begun
+        self._starting: set[asyncio.Task[None]] = set()  # lanes that have been created and not begun
         self._suspended: dict[Attempt, None] = {}  # in the order of suspension
-        self._backoffs: dict[int, tuple[asyncio.TimerHandle, Attempt]] = {}
+        self._backoffs: dict[int, asyncio.TimerHandle] = {}
         self._parked: set[int] = set()  # stages that wait for a place under a limit
         self._deadlines: Deadlines[Attempt] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.ready: deque[int] = deque()
         self.stopping = False
-        self.failure: BaseException | None = None
-        """An error of the machinery itself; no stage's."""
 
     @property
     def idle(self) -> bool:
@@ -106,13 +104,15 @@ class Scheduler:
             self._waiter = self._loop.create_future()
             await self._waiter
 
-    def open_lane(self) -> None:
-        """Start a lane."""
-        self._starting += 1
-        # Created inside the run's context, so that what a lane does between stages sees nothing of theirs either.
-        task = self._context.run(self._loop.create_task, self._lane())
-        self._lanes.add(task)
-        task.add_done_callback(self._lane_ended)
+    def grow(self) -> None:
+        """Open lanes for ready stages that no lane is on its way to."""
+        missing = len(self.ready) - len(self._starting)
+        for _ in range(min(missing, _LANES_AT_ONCE)):
+            # Created inside the run's context, so that what a lane does between stages sees nothing of theirs.
+            task = self._context.run(self._loop.create_task, self._lane())
+            self._lanes.add(task)
+            self._starting.add(task)
+            task.add_done_callback(self._lane_ended)
 
     def stop(self) -> None:
         """Start nothing more, and ask everything that is suspended to stop."""
@@ -120,47 +120,47 @@ class Scheduler:
             return
         self.stopping = True
         self.ready.clear()
-        backoffs, self._backoffs = self._backoffs, {}
-        for timer, attempt in backoffs.values():
-            timer.cancel()
-            self._outcomes.abandon(attempt)
-        if self._deadlines is not None:
-            self._deadlines.close()
         self._parked.clear()
+        self.close()
         for attempt in tuple(self._suspended):
             self._interrupt(attempt, Interruption.STOPPED)
         self._wake()
 
-    def again(self, attempt: Attempt, delay: float) -> None:
-        """Make the stage of *attempt* ready again after *delay* seconds."""
-        number = attempt.stage.number
-        self._backoffs[number] = self._loop.call_later(delay, self._backed_off, number), attempt
+    def close(self) -> None:
+        """Disarm every timer."""
+        for timer in self._backoffs.values():
+            timer.cancel()
+        self._backoffs.clear()
+        if self._deadlines is not None:
+            self._deadlines.close()
+
+    def again(self, number: int, delay: float) -> None:
+        """Make a stage ready again after *delay* seconds; it holds no lane meanwhile."""
+        if not self.stopping:
+            self._backoffs[number] = self._loop.call_later(delay, self._backed_off, number)
+
+    def _backed_off(self, number: int) -> None:
+        del self._backoffs[number]
+        self.ready.append(number)
+        self.grow()
 
     def park(self, number: int) -> None:
         """Keep the run going for a stage that waits for a place under a limit; it holds no lane meanwhile."""
-        self._parked.add(number)
+        if not self.stopping:
+            self._parked.add(number)
 
     def unpark(self, number: int) -> None:
         """Make a parked stage ready again."""
         self._parked.discard(number)
         self.ready.append(number)
-        self.open_lane()
-
-    def _backed_off(self, number: int) -> None:
-        del self._backoffs[number]
-        self.ready.append(number)
-        self.open_lane()
+        self.grow()
 
     def _lane_ended(self, task: asyncio.Task[None]) -> None:
         self._lanes.discard(task)
-        if task.cancelled():
-            # Cancelled from outside, or ended with a request pending. One that never began is still counted.
-            self._starting = min(self._starting, len(self._lanes))
-        elif (error := task.exception()) is not None and self.failure is None:
-            self.failure = error
-            self.stop()
-        if self.ready and not self._lanes:
-            self.open_lane()
+        self._starting.discard(task)  # if somebody cancelled it before its first step
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._outcomes.crash(error)
+        self.grow()
         self._wake()
 
     def _wake(self) -> None:
@@ -169,9 +169,11 @@ class Scheduler:
             waiter.set_result(None)
 
     def _interrupt(self, attempt: Attempt, why: Interruption) -> None:
-        """Ask a stage to stop, once."""
-        if attempt.interrupted is None and attempt.task is not None:
-            attempt.interrupted = why
+        """Ask a stage to stop: once for its time limit, and once for the end of the run."""
+        if attempt.task is not None and attempt.interrupted is not why:
+            # A stage that is over its limit stays so, whatever else is asked of it.
+            if attempt.interrupted is None:
+                attempt.interrupted = why
             attempt.task.cancel()
 
     def _suspend(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
@@ -190,57 +192,68 @@ class Scheduler:
                 )
             spent = (monotonic_ns() - attempt.started_ns) / 1e9
             self._deadlines.add(self._loop.time() + attempt.timeout - spent, attempt)
-        missing = len(self.ready) - self._starting
-        for _ in range(min(missing, _LANES_PER_SUSPENSION)):
-            self.open_lane()
+        self.grow()
 
     def _time_out(self, attempt: Attempt) -> None:
         self._interrupt(attempt, Interruption.TIMED_OUT)
 
     async def _lane(self) -> None:
-        self._starting -= 1
         task = asyncio.current_task()
         if task is not None:
+            self._starting.discard(task)
             await self._drive(task)
 
     @coroutine
-    def _drive(self, task: asyncio.Task[None]) -> Generator[Any, Any, None]:  # noqa: C901 - one hot loop
+    def _drive(self, task: asyncio.Task[None]) -> Generator[Any, Any, None]:  # noqa: C901, PLR0912 - one hot loop
         """Run ready stages, one after another, until none is left or this lane may not be used again."""
         outcomes, ready, context = self._outcomes, self.ready, self._context
         turn_ns = monotonic_ns()
         while ready:
             attempt = outcomes.enter(ready.popleft())
             if attempt is None:
-                continue
-            own = context.copy()
-            value: object = None
-            error: BaseException | None = None
-            try:
-                step = own.run(attempt.start)
-                waiting = own.run(step.send, None)
-                self._suspend(attempt, task)
-                while True:
-                    try:
-                        sent = yield waiting
-                    except GeneratorExit:
-                        own.run(step.close)
+                now_ns = monotonic_ns()
+            else:
+                own = context.copy()
+                value: object = None
+                error: BaseException | None = None
+                closing = False
+                try:
+                    step = own.run(attempt.start)
+                    waiting = own.run(step.send, None)
+                    self._suspend(attempt, task)
+                    while True:
+                        try:
+                            sent = yield waiting
+                        except GeneratorExit:
+                            closing = True
+                            own.run(step.close)
+                            raise
+                        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the stage's to handle
+                            waiting = own.run(step.throw, exc)
+                        else:
+                            waiting = own.run(step.send, sent)
+                except StopIteration as end:
+                    value = end.value
+                except BaseException as exc:
+                    if closing:
                         raise
-                    except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the stage's to handle
-                        waiting = own.run(step.throw, exc)
-                    else:
-                        waiting = own.run(step.send, sent)
-            except StopIteration as end:
-                value = end.value
-            except GeneratorExit:
-                raise
-            except BaseException as exc:  # noqa: BLE001 - the run decides what the end of a stage means
-                error = exc
-            if attempt.task is not None:
-                self._suspended.pop(attempt, None)
-            now_ns = monotonic_ns()
-            outcomes.leave(attempt, value, error, now_ns)
-            if attempt.interrupted is not None or task.cancelling():
-                break  # invariant 2; the callback of this Task opens another lane if work is left
+                    error = exc
+                if attempt.task is not None:
+                    self._suspended.pop(attempt, None)
+                now_ns = monotonic_ns()
+                rest = outcomes.leave(attempt, value, error, now_ns)
+                if rest is not None:
+                    self.grow()
+                    yield from rest
+                # On Python before 3.13 a request stays pending in the Task even if the stage took it back.
+                if (
+                    attempt.interrupted is not None
+                    or task.cancelling()
+                    or getattr(task, "_must_cancel", False)
+                ):
+                    break  # invariant 2
             if now_ns - turn_ns > TURN_NS:
+                self.grow()
                 yield
                 turn_ns = monotonic_ns()
+        self.grow()  # invariant 4

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, final
 
+from stageflow.context.checks import check_count
 from stageflow.events.emitter import RunEvent
 from stageflow.events.vocabulary import STREAM_GAP
 
@@ -93,9 +94,7 @@ class RunStream:
         buffer: int,
         raises: Callable[[PipelineResults], bool],
     ) -> None:
-        if buffer < 1:
-            msg = f"The buffer must have room for at least one event, not {buffer}"
-            raise ValueError(msg)
+        check_count("stream", "buffer", buffer, least=1)
         self._start = start
         self._buffer_size = buffer
         self._raises = raises
@@ -122,6 +121,7 @@ class RunStream:
         buffer = _Buffer(self._buffer_size)
         run = asyncio.ensure_future(self._start(buffer))
         run.add_done_callback(lambda _: buffer.wake())
+        interrupted = False
         try:
             while True:
                 event = buffer.take()
@@ -133,11 +133,16 @@ class RunStream:
                     await buffer.wait()
         finally:
             # The reader left early, by break, by an error or by being cancelled: the run ends with it.
-            if not run.done():
-                run.cancel()
-            await asyncio.wait([run])
+            run.cancel()
+            while not run.done():
+                try:
+                    await asyncio.wait([run])
+                except asyncio.CancelledError:  # the reader is in a hurry; the run ends first all the same
+                    interrupted = True
             if not run.cancelled() and run.exception() is None:
                 self._results = run.result()
+        if interrupted:
+            raise asyncio.CancelledError
         results = run.result()
         if self._raises(results) and results.error is not None:
             raise results.error

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stageflow.errors import BuildProblem, CycleDetectedError, PipelineValidationError, close_matches
 from stageflow.stages.stage import StageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from stageflow.stages.spec import StageSpec
 
@@ -52,16 +53,20 @@ def find_problems(specs: Sequence[StageSpec]) -> list[BuildProblem]:
     by_name: dict[str, StageSpec] = {}
     for spec in specs:
         problems += _own_problems(spec)
-        if isinstance(spec.name, str) and by_name.setdefault(spec.name, spec) is not spec:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(spec.name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            continue
+        if spec.name in by_name:
             message = f"Two stages are called {spec.name!r}"
-            fix = "Rename one of them"
-            problems.append(BuildProblem("SF-BUILD-DUPLICATE", message, fix=fix, stages=[spec.name]))
+            problems.append(
+                BuildProblem("SF-BUILD-DUPLICATE", message, fix="Rename one of them", stages=[spec.name])
+            )
+        by_name.setdefault(spec.name, spec)
     for spec in by_name.values():
         problems += _dependency_problems(spec, by_name)
         if spec.route:
             problems += _route_problems(spec, by_name)
     edges = {
-        name: [one for one in spec.dependencies if one in by_name and one != name]
+        name: [one for one in filter(_is_text, spec.dependencies) if one in by_name and one != name]
         for name, spec in by_name.items()
     }
     for cycle in find_cycles(edges):
@@ -103,14 +108,55 @@ def _own_problems(spec: StageSpec) -> Iterator[BuildProblem]:
         kinds = ", ".join(f"StageKind.{kind.name}" for kind in StageKind)
         message = f"Stage {name!r} has the kind {spec.kind!r}"
         yield BuildProblem("SF-BUILD-KIND", message, fix=f"Use one of {kinds}", stages=[name])
-    if spec.timeout is not None and not spec.timeout > 0:  # written so that NaN is refused too
-        message = f"Stage {name!r} has a time limit of {spec.timeout!r} seconds"
-        yield BuildProblem("SF-BUILD-TIMEOUT", message, fix="Use a positive number of seconds", stages=[name])
+    yield from _option_problems(spec, name)
     if spec.when is not None and (not callable(spec.when) or inspect.iscoroutinefunction(spec.when)):
         message = f"when= of stage {name!r} is {spec.when!r}, which is not a plain function"
         fix = "Pass a function of the stage's inputs that returns True or False; decide slower things in a ROUTE stage"
         yield BuildProblem("SF-BUILD-WHEN", message, fix=fix, stages=[name])
     yield from _runner_problems(spec, name)
+
+
+def _option_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
+    """Yield what no type checker was there to refuse."""
+    timeout: Any = spec.timeout
+    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):  # refuses NaN too
+        message = f"Stage {name!r} has a time limit of {timeout!r} seconds"
+        yield BuildProblem("SF-BUILD-TIMEOUT", message, fix="Use a positive number of seconds", stages=[name])
+    for option, value, fits, fix in (
+        ("retry", spec.retry, hasattr(spec.retry, "max_attempts"), "Pass RetryPolicy(...)"),
+        (
+            "executor",
+            spec.executor,
+            isinstance(spec.executor, str) or hasattr(spec.executor, "execute"),
+            "Pass an executor, or the name of one",
+        ),
+        (
+            "limit",
+            spec.limit,
+            hasattr(spec.limit, "enter") or (isinstance(spec.limit, int) and spec.limit > 0),
+            "Pass a positive number, or ConcurrencyLimit(...)",
+        ),
+        (
+            "config",
+            spec.config,
+            isinstance(spec.config, Mapping) and all(map(_is_text, spec.config)),
+            "Pass a dict",
+        ),
+        (
+            "dependencies",
+            spec.dependencies,
+            all(map(_is_text, spec.dependencies)),
+            "Pass the names of stages",
+        ),
+        ("route", spec.route, all(map(_is_text, spec.route)), "Pass a label, or several"),
+    ):
+        if value is not None and not fits:
+            message = f"{option}= of stage {name!r} is {value!r}, which is none"
+            yield BuildProblem("SF-BUILD-OPTION", message, fix=fix, stages=[name])
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _runner_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
@@ -123,14 +169,14 @@ def _runner_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
         return
     problems = getattr(runner, "problems", None)
     if callable(problems) and hasattr(runner, "uses"):  # a stage made with @stage checks its own signature
-        found: Any = problems()
+        found: Any = problems(spec.dependencies)
         yield from found
         return
     method = getattr(runner, "execute", None)
     called = method if method is not None else runner
     if isinstance(runner, type) and method is not None:
         yield from _config_problems(spec, runner, name)
-    elif isinstance(runner, type):
+    if isinstance(runner, type) and method is None:
         message = f"The class {runner.__qualname__}, the runner of stage {name!r}, has no execute()"
         yield BuildProblem(
             "SF-BUILD-RUNNER", message, fix="Give it: async def execute(self, ctx)", stages=[name]
@@ -139,9 +185,9 @@ def _runner_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
         message = f"The runner of stage {name!r} is {runner!r}, which nothing can call"
         fix = "Use a class with execute, an instance of one, an async function, or a stage made with @stage"
         yield BuildProblem("SF-BUILD-RUNNER", message, fix=fix, stages=[name])
-    elif inspect.isfunction(called) and not inspect.iscoroutinefunction(called) and _returns_plainly(called):
+    elif _is_plain_function(called):
         message = f"The runner of stage {name!r} is not async: {called.__qualname__}()"
-        fix = "Write 'async def', and await asyncio.to_thread(...) for blocking work"
+        fix = "Write 'async def', and await run_in_thread(...) of stageflow.executors for blocking work"
         yield BuildProblem("SF-BUILD-NOT-ASYNC", message, fix=fix, stages=[name])
 
 
@@ -159,6 +205,16 @@ def _config_problems(spec: StageSpec, runner: type, name: str) -> Iterator[Build
         yield BuildProblem("SF-BUILD-CONFIG", message, fix=fix, stages=[name])
 
 
+def _is_plain_function(called: Any) -> bool:
+    """Say whether a function or a method is not async, and gives no awaitable either, as far as one can tell."""
+    function = getattr(called, "__func__", called)
+    return (
+        inspect.isfunction(function)
+        and not inspect.iscoroutinefunction(function)
+        and _returns_plainly(function)
+    )
+
+
 def _returns_plainly(function: Any) -> bool:
     """Say whether a plain function gives a plain value, as far as its annotation tells; it may give an awaitable."""
     annotation = str(function.__annotations__.get("return", ""))
@@ -168,7 +224,7 @@ def _returns_plainly(function: Any) -> bool:
 
 
 def _dependency_problems(spec: StageSpec, known: Mapping[str, StageSpec]) -> Iterator[BuildProblem]:
-    for dependency in dict.fromkeys(spec.dependencies):
+    for dependency in dict.fromkeys(filter(_is_text, spec.dependencies)):
         if dependency == spec.name:
             message = f"Stage {spec.name!r} depends on itself"
             fix = f"Remove {spec.name!r} from its dependencies"

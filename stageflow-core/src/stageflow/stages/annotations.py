@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, is_typeddict
 
-__all__ = ["accepts", "assignable", "shown"]
+__all__ = ["accepts", "assignable", "shown", "without"]
 
 
 def assignable(source: Any, target: Any) -> bool:  # noqa: PLR0911 - a list of cases
@@ -42,6 +42,10 @@ def assignable(source: Any, target: Any) -> bool:  # noqa: PLR0911 - a list of c
 
 
 def _class_assignable(source: Any, target: Any) -> bool:
+    if is_typeddict(target):
+        return False  # the same one has been let pass already, and no other class is known to fit
+    if is_typeddict(source):
+        source = dict
     source_class, target_class = get_origin(source) or source, get_origin(target) or target
     if not isinstance(source_class, type) or not isinstance(target_class, type):
         return True
@@ -55,7 +59,7 @@ def _class_assignable(source: Any, target: Any) -> bool:
     return all(assignable(one, other) for one, other in zip(given, wanted, strict=True))
 
 
-def accepts(annotation: Any, value: object) -> bool:
+def accepts(annotation: Any, value: object) -> bool:  # noqa: PLR0911 - a list of cases
     """Say whether *value* looks like one of *annotation*: its class is checked, not what it contains."""
     annotation = _plain(annotation)
     if annotation is Any or isinstance(annotation, TypeVar):
@@ -65,11 +69,22 @@ def accepts(annotation: Any, value: object) -> bool:
     if get_origin(annotation) is Literal:
         return value in get_args(annotation)
     wanted = get_origin(annotation) or annotation
+    if is_typeddict(wanted):
+        return isinstance(value, dict)
     if not isinstance(wanted, type) or getattr(wanted, "_is_protocol", False):
         return True
     if wanted in (float, complex) and isinstance(value, int):
         return True
     return isinstance(value, wanted)
+
+
+def without(annotation: Any, kind: type) -> Any:
+    """Return a union without one of its members; anything else as it is."""
+    annotation = _plain(annotation)
+    if not _is_union(annotation):
+        return annotation
+    members = tuple(member for member in get_args(annotation) if member is not kind)
+    return Union[members] if members else annotation  # noqa: UP007 - of a tuple
 
 
 def shown(annotation: Any) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, final
 
+from stageflow.context.checks import wrong_type
 from stageflow.errors import PipelineCancelled
-from stageflow.stages.pipeline_context import PipelineContext, ids_of
+from stageflow.stages.pipeline_context import PipelineContext, as_payload, ids_of
 from stageflow.stages.spec import StageSpec
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ class RunScope(Protocol):
     @property
     def pipeline(self) -> str:
         """The name of the pipeline."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """How many runs there are above this one."""
         ...
 
     @property
@@ -85,6 +92,7 @@ class _DetachedScope:
         "_inputs",
         "cancel_reason",
         "data",
+        "depth",
         "event_sink",
         "pipeline",
         "provider_call_logger",
@@ -104,6 +112,7 @@ class _DetachedScope:
         self.event_sink = event_sink
         self.data: dict[str, Any] = {}
         self.cancel_reason: str | None = None
+        self.depth = 0
         self.pipeline = "pipeline"
         self.provider_call_logger: ProviderCallLogger | None = None
         self._inputs = inputs
@@ -162,6 +171,10 @@ class StageContext:
         timer: PipelineTimer,
         event_sink: EventSink | None = None,
     ) -> None:
+        if not hasattr(snapshot, "input_text") or not hasattr(timer, "elapsed_ms"):
+            raise wrong_type(
+                "StageContext", "snapshot, timer", "a ContextSnapshot and a PipelineTimer", snapshot
+            )
         self._scope = _DetachedScope(snapshot, inputs, timer, event_sink)
         self._spec = StageSpec(stage_name, None)
         self._inputs = inputs
@@ -203,6 +216,11 @@ class StageContext:
     def pipeline(self) -> str:
         """The name of the pipeline that the stage runs in."""
         return self._scope.pipeline
+
+    @property
+    def depth(self) -> int:
+        """How many runs there are above this one."""
+        return self._scope.depth
 
     @property
     def attempt(self) -> int:
@@ -259,7 +277,7 @@ class StageContext:
 
     def try_emit_event(self, type: str, data: Mapping[str, Any] | None = None) -> None:  # noqa: A002 - published
         """Emit an event of the run; keys of *data* win over the run's ids. Never raises."""
-        self._scope.emit(type, {"stage": self._spec.name, **(data or {})})
+        self._scope.emit(type, {"stage": self._spec.name, **as_payload(data)})
 
     def record_stage_event(self, stage: str, status: str, **data: Any) -> None:
         """Emit ``stage.<status>`` about *stage*."""
@@ -324,8 +342,8 @@ class StageContext:
         service: str | None = None,
         db: Any = None,
     ) -> PipelineContext:
-        """Return a new ``PipelineContext`` with the same ids, sink and input."""
-        return PipelineContext.from_snapshot(
+        """Return a new ``PipelineContext`` with the same ids, sink, input and depth."""
+        context = PipelineContext.from_snapshot(
             self.snapshot,
             data=dict(data or {}),
             configuration=dict(configuration or {}),
@@ -333,6 +351,8 @@ class StageContext:
             db=db,
             event_sink=self.event_sink,
         )
+        context.depth = self.depth
+        return context
 
     @staticmethod
     def now() -> datetime:

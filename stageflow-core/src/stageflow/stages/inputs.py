@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
+from stageflow.context.checks import wrong_type, wrong_value
 from stageflow.errors import AmbiguousKeyError, MissingInputError, UndeclaredDependencyError
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class StageInputs:
         self.snapshot = snapshot
         self.prior_outputs: Mapping[str, StageOutput] = prior_outputs if prior_outputs is not None else {}
         self.ports = ports
+        if isinstance(declared_deps, str):  # one name, not its letters
+            declared_deps = (declared_deps,)
         self.declared_deps: frozenset[str] = frozenset(
             self.prior_outputs if declared_deps is None else declared_deps
         )
@@ -63,7 +66,11 @@ class StageInputs:
             AmbiguousKeyError: Two dependencies have it.
         """
         _check_key(key)
-        found = [name for name, output in self.prior_outputs.items() if key in output.data]
+        found = [
+            name
+            for name, output in self.prior_outputs.items()
+            if key in output.data and (not self.strict or name in self.declared_deps)
+        ]
         if not found:
             return default
         if len(found) > 1:
@@ -109,6 +116,8 @@ class StageInputs:
         Raises:
             UndeclaredDependencyError: The stage does not declare that dependency.
         """
+        if not isinstance(stage_name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise wrong_type("StageInputs", "stage_name", "a str", stage_name)
         if self.strict and stage_name not in self.declared_deps:
             raise UndeclaredDependencyError(stage_name, self.declared_deps, self.stage_name)
         return self.prior_outputs.get(stage_name, default)
@@ -132,8 +141,6 @@ def create_stage_inputs(
 
 def _check_key(key: object) -> None:
     if not isinstance(key, str):
-        msg = f"A key is a str, not {type(key).__name__}"
-        raise TypeError(msg)
+        raise wrong_type("StageInputs", "key", "a str", key)
     if not key:
-        msg = "A key cannot be empty"
-        raise ValueError(msg)
+        raise wrong_value("StageInputs", "key", "must not be empty", key)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
+from stageflow.context.checks import check_type, wrong_type, wrong_value
 from stageflow.context.record import Record
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+T = TypeVar("T")
 
 __all__ = ["NO_VALUE", "StageArtifact", "StageEvent", "StageOutput"]
 
@@ -79,6 +82,8 @@ class StageEvent(Record):
     timestamp: datetime
 
     def __init__(self, type: str, data: Mapping[str, Any], timestamp: datetime | None = None) -> None:  # noqa: A002
+        check_type("StageEvent", "type", type, str, "a str")
+        check_type("StageEvent", "data", data, Mapping, "a mapping of names to values")
         object.__setattr__(self, "type", type)
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "timestamp", timestamp or datetime.now(UTC))
@@ -129,11 +134,16 @@ class StageOutput(Record):
         version: str | None = None,
         value: Any = NO_VALUE,
     ) -> None:
+        if status.__class__ is not StageStatus:
+            status = _status(status)
+        if artifacts != ():
+            artifacts = _items("artifacts", artifacts, StageArtifact)
+        if events != ():
+            events = _items("events", events, StageEvent)
         if data is None:
             data = {}
         elif data.__class__ is not dict and not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            msg = f"StageOutput data must be a mapping of names to values, not {type(data).__name__}"
-            raise TypeError(msg)
+            raise wrong_type("StageOutput", "data", "a mapping of names to values", data)
         _set_status(self, status)
         _set_data(self, data)
         _set_artifacts(self, artifacts)
@@ -150,21 +160,21 @@ class StageOutput(Record):
         """The stage did its work; *data* and the keywords together are what it hands over."""
         if data is None:
             return cls(_OK, more, version=version)
-        return cls(_OK, {**data, **more} if more else data, version=version)
+        return cls(_OK, {**_mapping("ok", data), **more} if more else data, version=version)
 
     @classmethod
     def skip(
         cls, reason: str = "", data: Mapping[str, Any] | None = None, *, version: str | None = None
     ) -> StageOutput:
         """The stage had nothing to do. Dependants still run and find *reason* under ``"reason"``."""
-        return cls(_SKIP, {"reason": reason, **(data or {})}, version=version)
+        return cls(_SKIP, {"reason": reason, **_mapping("skip", data)}, version=version)
 
     @classmethod
     def cancel(
         cls, reason: str = "", data: Mapping[str, Any] | None = None, *, version: str | None = None
     ) -> StageOutput:
         """End the whole run, gracefully, for *reason*."""
-        return cls(_CANCEL, {"cancel_reason": reason, **(data or {})}, version=version)
+        return cls(_CANCEL, {"cancel_reason": reason, **_mapping("cancel", data)}, version=version)
 
     @classmethod
     def fail(
@@ -196,7 +206,7 @@ class StageOutput(Record):
             retry_after: The shortest wait before the next attempt, in seconds.
         """
         if retry_after is not None:
-            data = {**(data or {}), "retry_after": retry_after}
+            data = {**_mapping("retry", data), "retry_after": retry_after}
         return cls(_RETRY, data, error=error, version=version)
 
     def with_duration(self, duration_ms: float) -> StageOutput:
@@ -221,6 +231,31 @@ class StageOutput(Record):
         _set_version(copy, self.version)
         _set_value(copy, self.value)
         return copy
+
+
+def _mapping(factory: str, data: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if data is None:
+        return {}
+    check_type(f"StageOutput.{factory}", "data", data, Mapping, "a mapping of names to values")
+    return data
+
+
+def _status(status: object) -> StageStatus:
+    try:
+        return StageStatus(cast("str", status))  # what is no status raises
+    except ValueError:
+        raise wrong_value("StageOutput", "status", "is no StageStatus", status) from None
+
+
+def _items(name: str, items: Any, kind: type[T]) -> tuple[T, ...]:
+    if items is None:
+        return ()
+    if not isinstance(items, Iterable) or isinstance(items, (str, bytes, Mapping)):
+        raise wrong_type("StageOutput", name, f"a sequence of {kind.__name__}", items)
+    members = tuple(cast("Iterable[T]", items))
+    for member in members:
+        check_type("StageOutput", name, member, kind, f"a sequence of {kind.__name__}")
+    return members
 
 
 # Writing through the slots' descriptors passes the guard in ``Record.__setattr__`` at a third of the cost of

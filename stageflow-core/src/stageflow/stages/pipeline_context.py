@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from stageflow.context.frozen import freeze, thaw
 from stageflow.context.identity import RunIdentity
@@ -12,7 +13,7 @@ from stageflow.context.snapshot import ContextSnapshot
 from stageflow.events.sink import get_event_sink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from uuid import UUID
 
     from stageflow.context.bags import OutputBag
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from stageflow.stages.context import StageContext
     from stageflow.stages.output import StageArtifact
 
-__all__ = ["PipelineContext", "extract_service", "ids_of"]
+__all__ = ["PipelineContext", "as_payload", "extract_service", "ids_of"]
 
 _logger = logging.getLogger("stageflow.events")
 
@@ -196,7 +197,7 @@ class PipelineContext:
 
     def try_emit_event(self, type: str, data: Mapping[str, Any] | None = None) -> None:  # noqa: A002 - published
         """Emit an event with the ids of this context; keys of *data* win. Never raises."""
-        event = {**ids_of(self), "topology": self.topology, "service": self.service, **(data or {})}
+        event = {**ids_of(self), "topology": self.topology, "service": self.service, **as_payload(data)}
         try:
             self.event_sink.try_emit(type=type, data=event)
         except Exception:
@@ -346,6 +347,13 @@ def ids_of(source: ContextSnapshot | PipelineContext) -> dict[str, Any]:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def as_payload(data: object) -> Mapping[str, Any]:
+    """Return event data; what is none is kept under one key, since emitting must not raise."""
+    if data is None:
+        return {}
+    return cast("Mapping[str, Any]", data) if isinstance(data, Mapping) else {"data": data}
 
 
 def extract_service(topology: str | None) -> str | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, final
 
+from stageflow.context.checks import wrong_type
+from stageflow.context.frozen import FrozenDict
 from stageflow.context.record import Record
 from stageflow.stages.stage import StageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from stageflow.protocols import Executor
     from stageflow.stages.inputs import StageInputs
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StageSpec"]
 
-_NO_CONFIG: Mapping[str, Any] = {}
+_NO_CONFIG: Mapping[str, Any] = FrozenDict()
 
 
 @final
@@ -96,19 +99,28 @@ class StageSpec(Record):
         put(self, "name", name)
         put(self, "runner", runner)
         put(self, "kind", kind)
-        # A lone string is one dependency: taken apart into letters it would only ever be a mistake.
-        put(self, "dependencies", (dependencies,) if isinstance(dependencies, str) else tuple(dependencies))
+        put(self, "dependencies", _names("dependencies", dependencies))
         put(self, "conditional", conditional)
         put(self, "config", config or _NO_CONFIG)
         put(self, "when", when)
         put(self, "timeout", timeout)
         put(self, "retry", retry)
         put(self, "executor", executor)
-        put(self, "requires", frozenset(requires))
-        put(self, "optional", frozenset(optional))
-        put(self, "route", (route,) if isinstance(route, str) else tuple(route))
+        needs: Any = getattr(runner, "needs", None)  # a stage made with @stage knows which values it needs
+        put(self, "requires", frozenset(_names("requires", requires)) | (needs[0] if needs else frozenset()))
+        put(self, "optional", frozenset(_names("optional", optional)) | (needs[1] if needs else frozenset()))
+        put(self, "route", _names("route", route))
         put(self, "limit", limit)
 
     def placed(self, runner: Any, executor: Executor | None) -> StageSpec:
         """Return a copy whose runner and executor are those that the names stood for."""
         return self.__replace__(runner=runner, executor=executor)
+
+
+def _names(argument: str, names: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names as a tuple; a lone text is one name, and taken apart into letters would only be a mistake."""
+    if isinstance(names, str):
+        return (names,)
+    if not isinstance(names, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise wrong_type("StageSpec", argument, "names of stages", names)
+    return tuple(names)

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final, get_type_h
 
 from stageflow.context.frozen import freeze
 from stageflow.errors import BuildProblem, ConfigurationError, MissingInputError, StageContractError
-from stageflow.stages.annotations import accepts, assignable, shown
+from stageflow.stages.annotations import accepts, assignable, shown, without
 from stageflow.stages.output import NO_VALUE, StageOutput
 from stageflow.stages.spec import StageSpec
 from stageflow.stages.stage import StageKind, StageStatus
@@ -56,6 +56,13 @@ if TYPE_CHECKING:
     from stageflow.stages.retry import RetryPolicy
 
 __all__ = ["StageDef", "stage", "use"]
+
+_BY_NAME = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.KEYWORD_ONLY,
+)
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -109,7 +116,7 @@ class StageDef(Generic[T_co]):
         uses: The stages it needs, by parameter.
     """
 
-    __slots__ = ("_context", "_function", "_hints", "_options", "kind", "name", "uses")
+    __slots__ = ("_by_position", "_context", "_function", "_hints", "_options", "kind", "name", "uses")
 
     def __init__(
         self, function: Callable[..., Awaitable[object]], name: str, kind: StageKind, options: dict[str, Any]
@@ -125,32 +132,46 @@ class StageDef(Generic[T_co]):
             for key, parameter in parameters.items()
             if isinstance(parameter.default, _Use)
         }
-        # The context is the parameter without a default, if the function wants it at all.
+        # The context is the first parameter without a default, if the function wants it at all.
         self._context = next(
-            (key for key, one in parameters.items() if one.default is inspect.Parameter.empty), None
+            (key for key, one in parameters.items() if one.default is one.empty and one.kind in _BY_NAME),
+            None,
         )
+        self._by_position = (
+            self._context is not None
+            and next(iter(parameters)) == self._context
+            and parameters[self._context].kind is not inspect.Parameter.KEYWORD_ONLY
+        )
+
+    @property
+    def needs(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The stages without whose value it cannot run, and those it has a default for."""
+        needed = {one.stage.name for one in self.uses.values() if one.default is NO_VALUE}
+        return frozenset(needed), frozenset(one.stage.name for one in self.uses.values()) - needed
 
     def spec(self) -> StageSpec:
         """Return the stage as a pipeline describes it; its dependencies are those it uses."""
-        needed = [one for one in self.uses.values() if one.default is NO_VALUE]
         options = dict(self._options)
-        after = [one if isinstance(one, str) else one.name for one in options.pop("after", ())]
+        after: list[str] = options.pop("after")
         used = [one.stage.name for one in self.uses.values()]
         return StageSpec(
             self.name,
             self,
             self.kind,
             dict.fromkeys([*used, *after]),
-            requires=(one.stage.name for one in needed),
-            optional=(one.stage.name for one in self.uses.values() if one.default is not NO_VALUE),
             **options,
         )
 
     async def execute(self, ctx: StageContext) -> StageOutput:
         """Call the function with the values it uses, and wrap up what it returns."""
-        arguments: dict[str, Any] = {} if self._context is None else {self._context: ctx}
-        for key, used in self.uses.items():
-            arguments[key] = used.stage.read(ctx.inputs.get_output(used.stage.name), used.default)
+        arguments = {
+            key: used.stage.read(ctx.inputs.get_output(used.stage.name), used.default)
+            for key, used in self.uses.items()
+        }
+        if self._by_position:
+            return self._wrap(await self._function(ctx, **arguments))
+        if self._context is not None:
+            arguments[self._context] = ctx
         return self._wrap(await self._function(**arguments))
 
     def read(self, output: StageOutput | None, default: Any = NO_VALUE) -> T_co:
@@ -181,10 +202,7 @@ class StageDef(Generic[T_co]):
 
     def _from_data(self, data: Mapping[str, Any]) -> T_co:
         """Rebuild the typed value from plain data, as after a stage that returned a ``StageOutput``."""
-        wanted = self.hints().get("return", Any)
-        members = [one for one in getattr(wanted, "__args__", (wanted,)) if one is not StageOutput]
-        if len(members) == 1:
-            wanted = members[0]
+        wanted = without(self.hints().get("return", Any), StageOutput)
         plain: object = data["value"] if set(data) == {"value"} and not _has_field(wanted, "value") else data
         if accepts(wanted, plain):
             return cast("T_co", plain)
@@ -208,18 +226,34 @@ class StageDef(Generic[T_co]):
             self._hints = get_type_hints(self._function, include_extras=True)
         return self._hints
 
-    def problems(self) -> list[BuildProblem]:
-        """Return what is wrong with the function's signature, for the build to report."""
+    def problems(self, dependencies: Iterable[str]) -> list[BuildProblem]:
+        """Return what is wrong with the function's signature, for the build to report.
+
+        Args:
+            dependencies: What the stage depends on in the pipeline.
+        """
+        missing = dict.fromkeys(
+            used.stage.name for used in self.uses.values() if used.stage.name not in dependencies
+        )
+        if missing:
+            names = ", ".join(map(repr, missing))
+            message = f"Stage {self.name!r} uses {names}, but does not depend on it in this pipeline"
+            fix = (
+                f"Add dependencies=[{names}], or add the stage by Pipeline.from_stages, which reads them off"
+            )
+            return [BuildProblem("SF-BUILD-USE", message, fix=fix, stages=[self.name, *missing])]
         try:
             hints = self.hints()
         except (NameError, TypeError, AttributeError) as exc:
             message = f"The annotations of stage {self.name!r} do not resolve: {exc}"
-            fix = "Import the types at module level (not under TYPE_CHECKING, not inside a function)"
+            fix = "Correct the name, or import the type at module level (not under TYPE_CHECKING, not in a function)"
             return [BuildProblem("SF-BUILD-ANNOTATION", message, fix=fix, stages=[self.name])]
         found: list[BuildProblem] = []
         for key, parameter in inspect.signature(self._function).parameters.items():
             if key in self.uses:
                 found += self._use_problems(key, hints)
+            elif parameter.kind in _VARIADIC:
+                continue
             elif key != self._context and parameter.default is inspect.Parameter.empty:
                 message = f"Stage {self.name!r} has a parameter {key!r} that nothing fills"
                 fix = f"Give it a default: {key} = use(some_stage)"
@@ -233,9 +267,7 @@ class StageDef(Generic[T_co]):
             given = used.stage.hints().get("return", Any)
         except (NameError, TypeError, AttributeError):
             return []  # reported once, for the stage that is used
-        members = [one for one in getattr(given, "__args__", ()) if one is not StageOutput]
-        if StageOutput in getattr(given, "__args__", ()) and len(members) == 1:
-            given = members[0]
+        given = without(given, StageOutput)
         problems: list[BuildProblem] = []
         if given is not StageOutput and not assignable(given, wanted):
             message = f"Stage {self.name!r} wants {key}: {shown(wanted)}, but {used.stage.name!r} gives {shown(given)}"
@@ -278,7 +310,14 @@ def stage(
     *,
     kind: StageKind = StageKind.TRANSFORM,
     name: str | None = None,
-    **options: Any,
+    after: Iterable[StageDef[Any] | str] = (),
+    conditional: bool = False,
+    when: Callable[[StageInputs], bool] | None = None,
+    timeout: float | None = None,
+    retry: RetryPolicy | None = None,
+    executor: Executor | str | None = None,
+    route: str | Iterable[str] = (),
+    limit: Any = None,
 ) -> Any:
     """Make a stage of an async function.
 
@@ -290,20 +329,37 @@ def stage(
         function: The function, when the decorator is used bare.
         kind: What the stage is for.
         name: The stage's name; the function's by default.
-        **options: ``after`` (stages to wait for without using their values), and what ``StageSpec`` takes:
-            ``conditional``, ``when``, ``timeout``, ``retry``, ``executor``, ``route`` and ``limit``.
+        after: Stages to wait for without using their values; ``when`` and the context may read them.
+        conditional: As ``StageSpec`` takes it, like all that follow.
+        when: See there.
+        timeout: See there.
+        retry: See there.
+        executor: See there.
+        route: See there.
+        limit: See there.
 
     Raises:
         ConfigurationError: What is decorated is not an async function.
     """
+    options: dict[str, Any] = {
+        "after": [one if isinstance(one, str) else one.name for one in after],
+        "conditional": conditional,
+        "when": when,
+        "timeout": timeout,
+        "retry": retry,
+        "executor": executor,
+        "route": route,
+        "limit": limit,
+    }
 
     def decorate(function: Callable[..., Awaitable[Any]]) -> StageDef[Any]:
         if not inspect.iscoroutinefunction(function):
             msg = f"@stage takes an async function, not {function!r}"
             raise ConfigurationError(
-                msg, fix="Write 'async def', and await asyncio.to_thread(...) for blocking work"
+                msg, fix="Write 'async def', and await run_in_thread(...) for blocking work"
             )
-        return StageDef(function, function.__name__ if name is None else name, kind, options)
+        named = getattr(function, "func", function)  # a partial has no name of its own
+        return StageDef(function, named.__name__ if name is None else name, kind, options)
 
     return decorate if function is None else decorate(function)
 
