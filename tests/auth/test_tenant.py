@@ -38,14 +38,14 @@ class Recorder:
     def __init__(self):
         self.events: list[tuple[str, dict[str, Any]]] = []
 
-    async def emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002
+    async def emit(self, *, type: str, data: dict[str, Any] | None) -> None:
         self.try_emit(type=type, data=data)
 
-    def try_emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002
+    def try_emit(self, *, type: str, data: dict[str, Any] | None) -> None:
         self.events.append((type, data or {}))
 
     def denials(self) -> list[dict[str, Any]]:
-        return [data for type, data in self.events if type == TENANT_ACCESS_DENIED]  # noqa: A001
+        return [data for type, data in self.events if type == TENANT_ACCESS_DENIED]
 
 
 ran: list[str] = []
@@ -94,7 +94,7 @@ async def refused(
     assert event["reason"] == error.reason
     assert event["code"] == error.code
     assert event["operation"] == error.operation
-    types = [type for type, _ in sink.events]  # noqa: A001
+    types = [type for type, _ in sink.events]
     assert types.index(TENANT_ACCESS_DENIED) < types.index("stage.pay.failed")
     return error, event
 
@@ -181,7 +181,7 @@ async def test_a_stage_cannot_open_the_next_one():
 
 async def test_emitting_to_a_sink_that_raises_still_refuses():
     class Broken(Recorder):
-        def try_emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002
+        def try_emit(self, *, type: str, data: dict[str, Any] | None) -> None:
             raise OSError("full")
 
     with pytest.raises(StageExecutionError) as caught:
@@ -234,7 +234,7 @@ async def test_app_runs_it_by_name():
     ids=lambda error: error.code,
 )
 async def test_errors_pickle(error: Exception):
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert str(again) == str(error)
     assert vars(again) == vars(error)

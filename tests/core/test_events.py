@@ -72,7 +72,11 @@ async def test_every_event_carries_the_ids_of_the_run(sink):
     await PIPELINE.run(context, sink=sink)
     for _, data in sink.events:
         assert {name: data[name] for name in ids} == {name: str(value) for name, value in ids.items()}
-        assert (data["topology"], data["execution_mode"], data["service"]) == ("chat_fast", "practice", "chat")
+        assert (data["topology"], data["execution_mode"], data["service"]) == (
+            "chat_fast",
+            "practice",
+            "chat",
+        )
 
 
 @pytest.mark.asyncio
@@ -172,7 +176,15 @@ async def test_the_current_sink_belongs_to_the_context_variables(new_sink):
 @pytest.mark.asyncio
 @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, GeneratorExit, RecursionError])
 @pytest.mark.parametrize(
-    "where", ["pipeline.started", "stage.a.started", "stage.a.completed", "stage.b.skipped", "pipeline.completed", "all"]
+    "where",
+    [
+        "pipeline.started",
+        "stage.a.started",
+        "stage.a.completed",
+        "stage.b.skipped",
+        "pipeline.completed",
+        "all",
+    ],
 )
 async def test_a_sink_that_raises_breaks_nothing_and_is_reported_once(error, where, new_sink, caplog):
     def hook(type, _):
@@ -216,7 +228,9 @@ async def test_the_logging_sink(caplog):
 @pytest.mark.asyncio
 async def test_stage_names_with_dots_are_read_from_the_data(sink):
     await Pipeline().with_stage("llm.answer.completed", ok, K).run(sink=sink)
-    assert {data["stage"] for type, data in sink.events if type.startswith("stage.")} == {"llm.answer.completed"}
+    assert {data["stage"] for type, data in sink.events if type.startswith("stage.")} == {
+        "llm.answer.completed"
+    }
 
 
 def test_sinks_are_recognised():

@@ -129,7 +129,9 @@ async def test_a_wrong_return_value_is_a_failure(mode, sink):
     async def wrong(ctx):
         return 42
 
-    results = await Pipeline().with_stage("a", wrong, K).build(failure_mode=mode).run(raise_errors=False, sink=sink)
+    results = (
+        await Pipeline().with_stage("a", wrong, K).build(failure_mode=mode).run(raise_errors=False, sink=sink)
+    )
     assert results["a"].status == "fail"
     assert "int" in results["a"].error
     sink.assert_sound(["a"])
@@ -152,6 +154,7 @@ async def test_a_cancellation_is_told_even_if_a_stage_had_failed_before(mode, ca
         if cause == "token":
             token.cancel("enough")
         await asyncio.Event().wait()
+        return None
 
     graph = (
         Pipeline()
@@ -203,4 +206,7 @@ def test_a_predicate_that_raises_what_is_no_exception_still_ends_in_order(error,
 
 @pytest.mark.asyncio
 async def test_modes_may_be_given_by_name():
-    assert Pipeline().with_stage("a", nothing, K).build(failure_mode="best_effort").failure_mode is FailureMode.BEST_EFFORT
+    assert (
+        Pipeline().with_stage("a", nothing, K).build(failure_mode="best_effort").failure_mode
+        is FailureMode.BEST_EFFORT
+    )

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stageflow import ContextSnapshot, Pipeline, PipelineContext, StageInputs, StageKind, StageOutput, create_stage_inputs
+from stageflow import (
+    ContextSnapshot,
+    Pipeline,
+    PipelineContext,
+    StageInputs,
+    StageKind,
+    StageOutput,
+    create_stage_inputs,
+)
 from stageflow.context import OutputBag
 from stageflow.errors import (
     AmbiguousKeyError,
@@ -171,7 +179,9 @@ def test_keys_are_texts(inputs, read, key, error):
     with pytest.raises(error) as caught:
         read(inputs, key)
     assert isinstance(caught.value, StageflowError)
-    assert caught.value.code == {ValueError: "SF-RUN-ARGUMENT-VALUE", TypeError: "SF-RUN-ARGUMENT-TYPE"}[error]
+    assert (
+        caught.value.code == {ValueError: "SF-RUN-ARGUMENT-VALUE", TypeError: "SF-RUN-ARGUMENT-TYPE"}[error]
+    )
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
@@ -217,7 +227,10 @@ async def test_in_a_run_a_stage_gets_its_own_dependencies_in_the_order_of_their_
         inputs = ctx.inputs
         assert inputs is ctx.inputs
         seen.update(
-            order=list(inputs.prior_outputs), declared=inputs.declared_deps, name=inputs.stage_name, one=inputs.get("b")
+            order=list(inputs.prior_outputs),
+            declared=inputs.declared_deps,
+            name=inputs.stage_name,
+            one=inputs.get("b"),
         )
         with pytest.raises(AmbiguousKeyError) as caught:
             inputs.get("name")
@@ -239,7 +252,13 @@ async def test_in_a_run_a_stage_gets_its_own_dependencies_in_the_order_of_their_
         pipeline = pipeline.with_stage(name, makes, K)
     pipeline = pipeline.with_stage("reads", reads, K, ["b", "a", "b"]).with_stage("nothing", reads_nothing, K)
     await pipeline.run()
-    assert seen == {"order": ["b", "a"], "declared": {"a", "b"}, "name": "reads", "one": 1, "both": ("b", "a")}
+    assert seen == {
+        "order": ["b", "a"],
+        "declared": {"a", "b"},
+        "name": "reads",
+        "one": 1,
+        "both": ("b", "a"),
+    }
 
 
 @pytest.mark.asyncio
@@ -269,7 +288,9 @@ NAMES = st.sampled_from("abcde")
     key=st.sampled_from("xyz"),
 )
 def test_every_answer_follows_from_what_is_declared_and_there(outputs, declared, name, key):
-    inputs = StageInputs(SNAPSHOT, {one: StageOutput.ok(data) for one, data in outputs.items()}, declared_deps=declared)
+    inputs = StageInputs(
+        SNAPSHOT, {one: StageOutput.ok(data) for one, data in outputs.items()}, declared_deps=declared
+    )
     missing = object()
 
     def outcome(call, *arguments):
@@ -279,7 +300,9 @@ def test_every_answer_follows_from_what_is_declared_and_there(outputs, declared,
             return type(error)
 
     holders = [one for one in outputs if one in declared and key in outputs[one]]
-    expected = missing if not holders else outputs[holders[0]][key] if len(holders) == 1 else AmbiguousKeyError
+    expected = (
+        missing if not holders else outputs[holders[0]][key] if len(holders) == 1 else AmbiguousKeyError
+    )
     assert outcome(inputs.get, key, missing) == expected
     if name not in declared:
         expected_from = required = has = UndeclaredDependencyError

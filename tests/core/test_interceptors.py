@@ -41,7 +41,12 @@ async def forever(ctx):
 
 
 def graph(runner, *interceptors, **options):
-    return Pipeline().with_stage("a", runner, K, **options).with_stage("b", ok, K, ["a"]).build(interceptors=interceptors)
+    return (
+        Pipeline()
+        .with_stage("a", runner, K, **options)
+        .with_stage("b", ok, K, ["a"])
+        .build(interceptors=interceptors)
+    )
 
 
 class Tracing(BaseInterceptor):
@@ -445,7 +450,12 @@ async def test_a_retry_starts_with_a_clean_pad():
 async def test_log_lines(caplog):
     caplog.set_level(logging.INFO, "stage_interceptor")
     await Pipeline().with_stage("a", ok, K).build(interceptors=[LoggingInterceptor()]).run()
-    await Pipeline().with_stage("f", fails, K).build(interceptors=[LoggingInterceptor()]).run(raise_errors=False)
+    await (
+        Pipeline()
+        .with_stage("f", fails, K)
+        .build(interceptors=[LoggingInterceptor()])
+        .run(raise_errors=False)
+    )
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert lines == [
         ("INFO", "Stage starting: a"),

@@ -256,7 +256,9 @@ async def test_an_interceptor_shares_the_variables_of_its_stage_and_of_no_other(
         await asyncio.sleep(0)
         seen.append(("stage", ctx.stage_name, LABEL.get()))
 
-    pipeline = Pipeline().with_stage("a", look, K).with_stage("b", look, K).with_stage("c", look, K, ["a", "b"])
+    pipeline = (
+        Pipeline().with_stage("a", look, K).with_stage("b", look, K).with_stage("c", look, K, ["a", "b"])
+    )
     await pipeline.build(interceptors=[Marks()]).run()
     assert [where for where in seen if where[0] == "before"] == [("before", name, "nobody") for name in "abc"]
     assert {where for where in seen if where[0] != "before"} == {
@@ -275,7 +277,11 @@ async def test_stages_see_what_the_caller_has_set(way):
         await asyncio.sleep(0)
         return {"seen": [first, LABEL.get()], "asked": ctx.inputs.prior_outputs != {}}
 
-    pipeline = Pipeline().with_stage("a", look, K).with_stage("b", look, K, ["a"], when=lambda _: LABEL.get() == "caller")
+    pipeline = (
+        Pipeline()
+        .with_stage("a", look, K)
+        .with_stage("b", look, K, ["a"], when=lambda _: LABEL.get() == "caller")
+    )
     graph = pipeline.build()
     token = LABEL.set("caller")  # after the build: what counts is the call
     try:
@@ -373,7 +379,6 @@ async def test_the_stages_own_objects_stay_its_own(wrapped):
     async def waits(ctx):
         mine["list"].append("later")
         mine["more"] = True
-        return None
 
     results = await Pipeline().with_stage("makes", makes, K).with_stage("waits", waits, K, ["makes"]).run()
     assert results["makes"].data == given()
@@ -409,7 +414,7 @@ async def test_typed_values_are_read_only_and_the_stages_own_objects_stay_its_ow
 @pytest.mark.asyncio
 @pytest.mark.timeout(30)
 async def test_hundred_runs_of_one_graph_each_keep_their_tenant(new_sink):
-    """What belongs to one run and could get into another: ids, inputs, outputs, instances, data, ports, cleanups, events."""
+    """What could get from one run into another: ids, inputs, outputs, instances, data, ports, events."""
     ended: list[tuple[str, int]] = []
     chains: list[tuple[int, int]] = []
 
@@ -448,7 +453,9 @@ async def test_hundred_runs_of_one_graph_each_keep_their_tenant(new_sink):
         Pipeline()
         .with_stage("counts", Counts, K)
         .with_stage("reads", reads, K, ["counts"])
-        .with_stage("last", reads, K, ["reads", "counts"], when=lambda inputs: inputs.snapshot.org_id.int % 2 == 0)
+        .with_stage(
+            "last", reads, K, ["reads", "counts"], when=lambda inputs: inputs.snapshot.org_id.int % 2 == 0
+        )
         .build(interceptors=[Watches()])
     )
 
@@ -471,7 +478,9 @@ async def test_hundred_runs_of_one_graph_each_keep_their_tenant(new_sink):
         assert results["reads"].data == {"org": number, "text": f"text {number}", "list": [number]}
         assert results["last"].status == ("ok" if number % 2 == 0 else "skip")
     assert all(org == number for org, number in chains)
-    assert sorted(ended) == sorted(("cleanup", number) for number in range(100) for _ in range(2 - number % 2))
+    assert sorted(ended) == sorted(
+        ("cleanup", number) for number in range(100) for _ in range(2 - number % 2)
+    )
 
 
 @pytest.mark.asyncio
@@ -489,7 +498,11 @@ async def test_one_run_that_fails_or_is_cancelled_leaves_the_others_alone():
     graph = Pipeline().with_stage("does", does, K).build()
     texts = [("fail", "cancel", "go on")[number % 3] for number in range(60)]
     all_results = await asyncio.gather(*(graph.run(input_text=text, raise_errors=False) for text in texts))
-    ways = {"fail": ("fail", "StageExecutionError"), "cancel": ("cancel", "PipelineCancelled"), "go on": ("ok", "NoneType")}
+    ways = {
+        "fail": ("fail", "StageExecutionError"),
+        "cancel": ("cancel", "PipelineCancelled"),
+        "go on": ("ok", "NoneType"),
+    }
     for text, results in zip(texts, all_results, strict=True):
         assert (str(results["does"].status), type(results.error).__name__) == ways[text]
 

@@ -267,7 +267,9 @@ async def test_a_stage_that_swallows_the_cancellation_ends_before_the_run_does(a
         if after == "goes on for a while":
             await released.wait()
         done.append(True)
-        return StageOutput.retry("once more") if after == "asks for a retry" else StageOutput.ok(stubborn=True)
+        return (
+            StageOutput.retry("once more") if after == "asks for a retry" else StageOutput.ok(stubborn=True)
+        )
 
     async def dependant(ctx):
         done.append("the dependant ran")

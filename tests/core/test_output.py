@@ -54,7 +54,9 @@ def test_factories_do_not_change_or_share_what_they_are_given():
 
 
 @pytest.mark.parametrize(
-    "record", [StageOutput.ok(a=1), StageEvent("t", {"a": 1}), StageArtifact("t", [1])], ids=lambda one: type(one).__name__
+    "record",
+    [StageOutput.ok(a=1), StageEvent("t", {"a": 1}), StageArtifact("t", [1])],
+    ids=lambda one: type(one).__name__,
 )
 def test_records_are_immutable_equal_by_value_and_pickle(record):
     for name in (*record.__slots__, "other"):
@@ -143,7 +145,11 @@ async def test_malformed_artifacts_do_not_break_the_run(artifacts, sink):
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("value", [None, {}, {"a": 1}, MappingProxyType({"a": 1}), UserDict(a=1)], ids=["None", "empty", "dict", "proxy", "UserDict"])
+@pytest.mark.parametrize(
+    "value",
+    [None, {}, {"a": 1}, MappingProxyType({"a": 1}), UserDict(a=1)],
+    ids=["None", "empty", "dict", "proxy", "UserDict"],
+)
 async def test_nothing_and_mappings_are_ok(value):
     async def body(ctx):
         return value
@@ -180,7 +186,9 @@ async def test_what_a_stage_handed_over_nobody_changes(make):
         with pytest.raises((TypeError, AttributeError)):
             ctx.inputs.get_from("produce", "numbers").append(3)
 
-    results = await Pipeline().with_stage("produce", produce, K).with_stage("spoil", spoil, K, ["produce"]).run()
+    results = (
+        await Pipeline().with_stage("produce", produce, K).with_stage("spoil", spoil, K, ["produce"]).run()
+    )
     assert dict(results["produce"].data) == {"numbers": [1]}
 
 
@@ -228,7 +236,14 @@ async def test_durations_are_filled_in():
     assert results["a"].duration_ms >= 0
 
 
-@given(st.dictionaries(st.text(), st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))))
+@given(
+    st.dictionaries(
+        st.text(),
+        st.recursive(
+            st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+        ),
+    )
+)
 def test_outputs_pickle_with_any_data(data):
     output = StageOutput.ok(data)
     assert pickle.loads(pickle.dumps(output)) == output

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 from stageflow import (
+    ContextSnapshot,
     FailureMode,
     Pipeline,
     PipelineContext,
     RunIdentity,
-    ContextSnapshot,
     StageContext,
     StageGraph,
     StageKind,
@@ -124,7 +124,7 @@ async def test_every_kind_of_runner():
         .with_stage("instance", ByClass(), K)
         .with_stage("callable", Callable(), K)
         .with_stage("function", function, K)
-        .with_stage("lambda", lambda ctx: function(ctx), K)
+        .with_stage("lambda", function, K)
         .with_stage("future", future, K)
         .with_stage("typed", typed, K)
         .with_stage("named", "owner.stage", K, config={"text": "resolved", "times": 2})
@@ -249,7 +249,9 @@ async def test_metadata_joins_what_is_there():
 
 
 def test_a_graph_says_what_it_is():
-    graph = Pipeline("p").with_stage("a", ok, K).build(failure_mode=FailureMode.BEST_EFFORT, cleanup_timeout=3)
+    graph = (
+        Pipeline("p").with_stage("a", ok, K).build(failure_mode=FailureMode.BEST_EFFORT, cleanup_timeout=3)
+    )
     assert isinstance(graph, StageGraph)
     assert repr(graph) == "<StageGraph 'p': 1 stages>"
     assert [spec.name for spec in graph.stage_specs] == ["a"]
@@ -279,6 +281,11 @@ async def test_an_executor_of_ones_own():
             return await body(ctx)
 
     executor = Counting()
-    results = await Pipeline().with_stage("a", ok, K, executor=executor).with_stage("b", ok, K, executor="inline").run()
+    results = (
+        await Pipeline()
+        .with_stage("a", ok, K, executor=executor)
+        .with_stage("b", ok, K, executor="inline")
+        .run()
+    )
     assert executor.calls == 1
     assert len(results) == 2

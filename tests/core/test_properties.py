@@ -8,6 +8,7 @@ invariants are checked instead of equality.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -97,18 +98,16 @@ def plans(draw: st.DrawFn, *, most: int = 60) -> list[Plan]:
 
 
 def expect(made: list[Plan]) -> dict[str, str]:
-    """Say how each stage ends in a run that nothing stops: its status, the rule that kept it from starting, or why it hangs.
+    """Say how each stage ends in a run that nothing stops: its status, the rule that kept it, or why it hangs.
 
-    ``"ok" "skip" "fail" "cancel"`` are ends of stages that ran; ``"not: <rule>"`` of those that were kept from starting;
+    ``"ok" "skip" "fail" "cancel"`` are ends of stages that ran; ``"not: <rule>"`` of those that were kept;
     ``"hang"`` and ``"behind a hang"`` of those that never end by themselves.
     """
     by_name = {plan.name: plan for plan in made}
-    may_skip: dict[str, bool] = {}
     end: dict[str, str] = {}
     for plan in ordered(made):
         name = plan.name
-        may_skip[name] = plan.when is not None or plan.conditional or any(may_skip[one] for one in plan.dependencies)
-        end[name] = _end(plan, end, may_skip)
+        end[name] = _end(plan, end)
     assert by_name.keys() == end.keys()
     return end
 
@@ -117,14 +116,14 @@ def ordered(made: list[Plan]) -> list[Plan]:
     return sorted(made, key=lambda plan: int(plan.name[1:]))  # every dependency has a smaller number
 
 
-def _end(plan: Plan, end: Mapping[str, str], may_skip: Mapping[str, bool]) -> str:
+def _end(plan: Plan, end: Mapping[str, str]) -> str:
     before = [end[one] for one in plan.dependencies]
     if any(one in {"hang", "behind a hang", "cancel", "behind a cancel"} for one in before):
         return "behind a hang" if not any("cancel" in one for one in before) else "behind a cancel"
     if any(one in {"fail", "not: dependency_failed"} for one in before):
         return "not: dependency_failed"
-    branches = [end[one] for one in plan.dependencies if may_skip[one]]
-    if branches and all(one.startswith("not: ") for one in branches):
+    kept = [end[one].startswith("not: ") for one in plan.dependencies]
+    if kept and all(kept):
         return "not: branch_not_taken"
     if plan.conditional and any(one == "skip" or one.startswith("not: ") for one in before):
         return "not: dependency_skipped"
@@ -178,10 +177,8 @@ async def do(plan: Plan, ctx: Any) -> Any:
         case Does.CANCEL_ITSELF:
             asyncio.current_task().cancel()
             if plan.suspensions:
-                try:
+                with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.sleep(0)
-                except asyncio.CancelledError:
-                    pass
         case _:
             pass
     return {"name": plan.name}
@@ -230,7 +227,9 @@ def turns_enough(made: list[Plan]) -> int:
     return 20 + sum(3 * (plan.suspensions + 4) for plan in made)
 
 
-async def run(made: list[Plan], mode: FailureMode, sink: Any, stop_after: int | None) -> tuple[Any, list[str]]:
+async def run(
+    made: list[Plan], mode: FailureMode, sink: Any, stop_after: int | None
+) -> tuple[Any, list[str]]:
     started: list[str] = []
     token = CancellationToken()
     task = asyncio.create_task(
@@ -260,16 +259,23 @@ def assert_invariants(made: list[Plan], results: Any, sink: Any, started: list[s
             first.setdefault(data["stage"], at)
     for plan in made:
         words = sink.of(plan.name)
-        assert (words[0] == "started") == (plan.name in started or plan.when == "raises" and words[-1] == "failed")
+        assert (words[0] == "started") == (
+            plan.name in started or (plan.when == "raises" and words[-1] == "failed")
+        )
         if plan.name in results:
-            assert all(one in results for one in plan.dependencies), f"{plan.name} settled before its dependencies"
+            assert all(one in results for one in plan.dependencies), (
+                f"{plan.name} settled before its dependencies"
+            )
             assert all(positions[one] < first[plan.name] for one in plan.dependencies)
             status = str(results[plan.name].status)
             stopped = {"hang": {"ok", "fail"}}.get(end[plan.name])
             reason = results[plan.name].data.get("reason")
             actual = f"not: {reason}" if words == ["skipped"] else status
             assert actual in stopped if stopped else actual == end[plan.name], plan
-            assert words[-1] == {"ok": "completed", "skip": "skipped", "fail": "failed", "cancel": "cancelled"}[status]
+            assert (
+                words[-1]
+                == {"ok": "completed", "skip": "skipped", "fail": "failed", "cancel": "cancelled"}[status]
+            )
         elif words == ["skipped"]:
             assert sink.data(f"stage.{plan.name}.skipped")["reason"] == "run_stopped"
         else:
@@ -329,7 +335,9 @@ def test_random_graphs(new_sink, made: list[Plan], mode: FailureMode, data: st.D
 @settings(max_examples=EXAMPLES)
 @given(made=plans(most=20), mode=st.sampled_from(FailureMode), turn=st.integers(0, 40))
 @pytest.mark.timeout(3600 if EXAMPLES > 200 else 60)
-def test_random_graphs_that_are_cancelled_at_a_random_turn(new_sink, made: list[Plan], mode: FailureMode, turn: int):
+def test_random_graphs_that_are_cancelled_at_a_random_turn(
+    new_sink, made: list[Plan], mode: FailureMode, turn: int
+):
     sink = new_sink()
     results, started = asyncio.run(run(made, mode, sink, turn))
     assert_invariants(made, results, sink, started)
@@ -341,7 +349,14 @@ def test_random_graphs_that_are_cancelled_at_a_random_turn(new_sink, made: list[
 def test_a_run_is_repeatable(new_sink, made: list[Plan]):
     """Two runs of one graph, at once and after each other, do not see each other."""
     calm = [
-        Plan(p.name, p.dependencies, Does.OK if p.does in HANGING or p.does is Does.CANCEL else p.does, p.suspensions, p.conditional, p.when)
+        Plan(
+            p.name,
+            p.dependencies,
+            Does.OK if p.does in HANGING or p.does is Does.CANCEL else p.does,
+            p.suspensions,
+            p.conditional,
+            p.when,
+        )
         for p in made
     ]
     graph = graph_of(calm, FailureMode.BEST_EFFORT, [])
@@ -351,7 +366,8 @@ def test_a_run_is_repeatable(new_sink, made: list[Plan]):
         return [first, *await asyncio.gather(*(graph.run(raise_errors=False) for _ in range(3)))]
 
     shapes = [
-        {name: (output.status, output.data) for name, output in results.items()} for results in asyncio.run(main())
+        {name: (output.status, output.data) for name, output in results.items()}
+        for results in asyncio.run(main())
     ]
     assert all(shape == shapes[0] for shape in shapes)
     assert len(shapes[0]) == len(calm)
@@ -360,17 +376,31 @@ def test_a_run_is_repeatable(new_sink, made: list[Plan]):
 # --- the model itself ------------------------------------------------------------------------------------------------
 
 
-def plan(name: str, *dependencies: str, does: Does = Does.OK, conditional: bool = False, when: str | None = None) -> Plan:
+def plan(
+    name: str, *dependencies: str, does: Does = Does.OK, conditional: bool = False, when: str | None = None
+) -> Plan:
     return Plan(name, dependencies, does, 0, conditional, when)
 
 
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        ([plan("s0", does=Does.SKIP), plan("s1", "s0"), plan("s2", "s0", conditional=True)], "skip ok not: dependency_skipped"),
-        ([plan("s0", when="no"), plan("s1", "s0"), plan("s2", "s1")], "not: condition_false not: branch_not_taken not: branch_not_taken"),
-        ([plan("s0", when="no"), plan("s1", when="yes"), plan("s2", "s0", "s1")], "not: condition_false ok ok"),
-        ([plan("s0", does=Does.FAIL), plan("s1", "s0"), plan("s2", "s1")], "fail not: dependency_failed not: dependency_failed"),
+        (
+            [plan("s0", does=Does.SKIP), plan("s1", "s0"), plan("s2", "s0", conditional=True)],
+            "skip ok not: dependency_skipped",
+        ),
+        (
+            [plan("s0", when="no"), plan("s1", "s0"), plan("s2", "s1")],
+            "not: condition_false not: branch_not_taken not: branch_not_taken",
+        ),
+        (
+            [plan("s0", when="no"), plan("s1", when="yes"), plan("s2", "s0", "s1")],
+            "not: condition_false ok ok",
+        ),
+        (
+            [plan("s0", does=Does.FAIL), plan("s1", "s0"), plan("s2", "s1")],
+            "fail not: dependency_failed not: dependency_failed",
+        ),
         ([plan("s0", does=Does.HANG), plan("s1", "s0")], "hang behind a hang"),
         ([plan("s0", when="raises"), plan("s1")], "fail ok"),
     ],

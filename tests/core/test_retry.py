@@ -52,10 +52,14 @@ AGAIN = StageOutput.retry("not yet")
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("turns", [0, 2], ids=["inline", "suspended"])
-@pytest.mark.parametrize("line", [AGAIN, ConnectionError("down"), TimeoutError("slow"), OSError("gone")], ids=repr)
+@pytest.mark.parametrize(
+    "line", [AGAIN, ConnectionError("down"), TimeoutError("slow"), OSError("gone")], ids=repr
+)
 async def test_five_attempts_are_five_attempts(line, turns, sink):
     stage = Scripted(line, line, line, line, OK, turns=turns)
-    pipeline = Pipeline().with_stage("a", stage, K, retry=RetryPolicy(5, **QUICK)).with_stage("b", nothing, K, ["a"])
+    pipeline = (
+        Pipeline().with_stage("a", stage, K, retry=RetryPolicy(5, **QUICK)).with_stage("b", nothing, K, ["a"])
+    )
     results = await pipeline.run(sink=sink)
     assert stage.attempts == [1, 2, 3, 4, 5]
     assert results["a"].data == {"done": True}
@@ -71,7 +75,9 @@ async def test_five_attempts_are_five_attempts(line, turns, sink):
 @pytest.mark.parametrize("line", [AGAIN, ConnectionError("down")], ids=repr)
 async def test_exhausted_is_a_failure(line, sink):
     stage = Scripted(line)
-    pipeline = Pipeline().with_stage("a", stage, K, retry=RetryPolicy(3, **QUICK)).with_stage("b", nothing, K, ["a"])
+    pipeline = (
+        Pipeline().with_stage("a", stage, K, retry=RetryPolicy(3, **QUICK)).with_stage("b", nothing, K, ["a"])
+    )
     with pytest.raises(StageExecutionError) as caught:
         await pipeline.run(sink=sink)
     assert stage.attempts == [1, 2, 3]
@@ -94,7 +100,11 @@ async def test_exhausted_blocks_dependants_in_the_other_modes_too(mode, sink):
         .build(failure_mode=mode)
     )
     results = await graph.run(raise_errors=False, sink=sink)
-    assert {name: str(output.status) for name, output in results.items()} == {"a": "fail", "b": "skip", "c": "ok"}
+    assert {name: str(output.status) for name, output in results.items()} == {
+        "a": "fail",
+        "b": "skip",
+        "c": "ok",
+    }
 
 
 @pytest.mark.asyncio

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import weakref
+from typing import Self
 
 import pytest
 from stageflow import Pipeline, StageGraph, StageKind, StageOutput, StageSpec
@@ -37,7 +39,10 @@ async def test_a_stage_starts_when_its_last_dependency_has_settled_and_not_later
         go_on.set()
 
     pipeline = (
-        Pipeline().with_stage("slow", slow, K).with_stage("quick", quick, K).with_stage("late", late, K, ["quick"])
+        Pipeline()
+        .with_stage("slow", slow, K)
+        .with_stage("quick", quick, K)
+        .with_stage("late", late, K, ["quick"])
     )
     results = await pipeline.run()
     assert list(results) == ["slow", "quick", "late"]
@@ -121,7 +126,7 @@ class Ticker:
     def __init__(self) -> None:
         self.ticks = 0
 
-    async def __aenter__(self) -> Ticker:
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._tick())
         await asyncio.sleep(0)
         return self
@@ -249,17 +254,18 @@ async def test_dependants_of_a_stage_that_cancelled_its_own_task_start_at_once(s
     async def odd(ctx):
         asyncio.current_task().cancel()
         if swallow:
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
-            except asyncio.CancelledError:
-                pass
         return {"ok": True}
 
     async def dependant(ctx):
         go_on.set()
 
     pipeline = (
-        Pipeline().with_stage("other", other, K).with_stage("odd", odd, K).with_stage("dependant", dependant, K, ["odd"])
+        Pipeline()
+        .with_stage("other", other, K)
+        .with_stage("odd", odd, K)
+        .with_stage("dependant", dependant, K, ["odd"])
     )
     results = await asyncio.wait_for(pipeline.run(), 5)
     assert {output.status for output in results.values()} == {"ok"}

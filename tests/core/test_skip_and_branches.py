@@ -73,7 +73,12 @@ async def test_a_condition_that_is_false_skips_the_whole_branch(sink):
         .with_stage("d", ok, K)
     )
     results = await pipeline.run(sink=sink)
-    assert shape(results) == {"a": "condition_false", "b": "branch_not_taken", "c": "branch_not_taken", "d": "ok"}
+    assert shape(results) == {
+        "a": "condition_false",
+        "b": "branch_not_taken",
+        "c": "branch_not_taken",
+        "d": "ok",
+    }
     for name in "abc":
         assert sink.of(name) == ["skipped"]
     sink.assert_sound("abcd", "completed")
@@ -116,7 +121,9 @@ async def test_a_condition_reads_what_the_stage_may_read():
 @pytest.mark.asyncio
 async def test_a_condition_may_not_read_anything_else():
     results = await (
-        Pipeline().with_stage("a", ok, K).with_stage("b", ok, K, when=lambda inputs: inputs.get_from("a", "ran"))
+        Pipeline()
+        .with_stage("a", ok, K)
+        .with_stage("b", ok, K, when=lambda inputs: inputs.get_from("a", "ran"))
     ).run(raise_errors=False)
     assert results.error.stage == "b"
     assert results.error.original.code == "SF-RUN-UNDECLARED-DEPENDENCY"

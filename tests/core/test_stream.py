@@ -11,9 +11,9 @@ from stageflow import (
     Pipeline,
     PipelineCancelled,
     StageExecutionError,
+    StageflowError,
     StageKind,
     StageOutput,
-    StageflowError,
 )
 
 K = StageKind.WORK
@@ -41,7 +41,9 @@ async def turns(condition) -> None:
 
 @pytest.mark.asyncio
 async def test_the_events_of_a_run_as_they_happen(sink):
-    stream = Pipeline("p").with_stage("a", ok, K).with_stage("b", ok, K, ["a"]).stream(input_text="x", sink=sink)
+    stream = (
+        Pipeline("p").with_stage("a", ok, K).with_stage("b", ok, K, ["a"]).stream(input_text="x", sink=sink)
+    )
     events = [event async for event in stream]
     assert [event.type for event in events] == sink.types
     assert [event.sequence for event in events] == [1, 2, 3, 4, 5, 6]
@@ -90,7 +92,7 @@ async def test_a_failure_is_raised_after_the_last_event():
     stream = Pipeline().with_stage("a", fails, K).stream()
     with pytest.raises(StageExecutionError):
         async for event in stream:
-            seen.append(event.type)
+            seen.append(event.type)  # noqa: PERF401 - the loop ends by an exception, and what came before counts
     assert seen[-1] == "pipeline.failed"
     assert stream.results["a"].status == "fail"
 

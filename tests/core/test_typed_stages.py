@@ -19,7 +19,12 @@ from stageflow import (
     stage,
     use,
 )
-from stageflow.errors import ConfigurationError, MissingInputError, PipelineValidationError, StageContractError
+from stageflow.errors import (
+    ConfigurationError,
+    MissingInputError,
+    PipelineValidationError,
+    StageContractError,
+)
 from stageflow.stages.annotations import accepts, assignable, shown
 
 K = StageKind.TRANSFORM
@@ -102,7 +107,7 @@ async def test_stages_may_be_listed_in_any_order_and_without_a_context():
         (dict[str, int], {"a": 1}),
         (set[int], {1}),
         (tuple[int, ...], (1, 2)),
-        (Optional[int], None),
+        (Optional[int], None),  # noqa: UP045 - the old spelling is what is tested
         (int | str, "x"),
         (Literal["a", "b"], "a"),
         (Annotated[int, "years"], 3),
@@ -152,7 +157,9 @@ async def test_a_value_is_rebuilt_from_data_that_somebody_else_put_in_the_stages
         async def before(self, stage_name, ctx):
             if stage_name != "make":
                 return None
-            return InterceptorResult(stage_ran=False, result=value if isinstance(value, dict) else {"value": value})
+            return InterceptorResult(
+                stage_ran=False, result=value if isinstance(value, dict) else {"value": value}
+            )
 
     async def make(ctx):
         raise AssertionError("it is cached")
@@ -241,7 +248,15 @@ def test_options_of_the_decorator_reach_the_pipeline():
 
     policy = RetryPolicy(2)
 
-    @stage(kind=StageKind.WORK, name="other name", timeout=3, retry=policy, conditional=True, when=bool, executor="inline")
+    @stage(
+        kind=StageKind.WORK,
+        name="other name",
+        timeout=3,
+        retry=policy,
+        conditional=True,
+        when=bool,
+        executor="inline",
+    )
     async def body(ctx: StageContext) -> None: ...
 
     spec = Pipeline.from_stages(body).stages["other name"]
@@ -340,7 +355,9 @@ async def test_a_positional_only_context_works_or_is_refused_at_build():
     assert (await graph.run()).value(positional) == "ok"
 
 
-@pytest.mark.parametrize("signature", ["*args", "**kwargs", "ctx, *args", "ctx, **kwargs", "*, ctx", "ctx, /, *, more"])
+@pytest.mark.parametrize(
+    "signature", ["*args", "**kwargs", "ctx, *args", "ctx, **kwargs", "*, ctx", "ctx, /, *, more"]
+)
 @pytest.mark.asyncio
 async def test_any_signature_works_or_is_refused_at_build(signature):
     scope: dict[str, Any] = {}
@@ -353,7 +370,9 @@ async def test_any_signature_works_or_is_refused_at_build(signature):
 
 
 @pytest.mark.parametrize(
-    "wrong", [5, None, "greet", lambda ctx: None, len, StageContext, object()], ids=lambda one: type(one).__name__
+    "wrong",
+    [5, None, "greet", lambda ctx: None, len, StageContext, object()],
+    ids=lambda one: type(one).__name__,
 )
 def test_only_async_functions_are_stages(wrong):
     with pytest.raises(ConfigurationError):
@@ -477,5 +496,5 @@ def test_types_are_shown_as_an_author_writes_them():
     assert shown(int) == "int"
     assert shown(type(None)) == "None"
     assert shown(list[int]) == "list[int]"
-    assert shown(Optional[int]) == "Optional[int]"
+    assert shown(Optional[int]) == "Optional[int]"  # noqa: UP045 - the old spelling is what is tested
     assert shown(Greeting) == "Greeting"

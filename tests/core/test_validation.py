@@ -51,7 +51,9 @@ def test_an_empty_pipeline():
 
 
 def test_two_stages_of_one_name():
-    assert codes(StageSpec("a", ok, K), StageSpec("a", ok, K), StageSpec("b", ok, K)) == ["SF-BUILD-DUPLICATE"]
+    assert codes(StageSpec("a", ok, K), StageSpec("a", ok, K), StageSpec("b", ok, K)) == [
+        "SF-BUILD-DUPLICATE"
+    ]
     assert codes(*[StageSpec("a", ok, K)] * 2) == ["SF-BUILD-DUPLICATE"]
 
 
@@ -125,7 +127,9 @@ def test_names_with_dots_spaces_and_unicode_are_fine(name):
     assert StageGraph([StageSpec(name, ok, K)]).stages[0].name == name
 
 
-@pytest.mark.parametrize("name", ["", " ", "\n", "a\nb", "a\x00", None, 5, ["a"], b"a", 1.5, ("a",)], ids=repr)
+@pytest.mark.parametrize(
+    "name", ["", " ", "\n", "a\nb", "a\x00", None, 5, ["a"], b"a", 1.5, ("a",)], ids=repr
+)
 def test_other_names_are_told(name):
     assert "SF-BUILD-NAME" in codes(StageSpec(name, ok, K))
 
@@ -159,7 +163,16 @@ async def generator(ctx):
         (SyncExecute, "SF-BUILD-NOT-ASYNC"),
         (SyncExecute(), "SF-BUILD-NOT-ASYNC"),
     ],
-    ids=["None", "int", "class", "instance", "sync", "generator", "class with sync execute", "instance of it"],
+    ids=[
+        "None",
+        "int",
+        "class",
+        "instance",
+        "sync",
+        "generator",
+        "class with sync execute",
+        "instance of it",
+    ],
 )
 def test_runners_that_cannot_run(runner, code):
     assert codes(StageSpec("a", runner, K)) == [code]
@@ -324,7 +337,11 @@ async def test_a_bad_argument_of_a_run_is_a_typed_error(name, sink, left_over):
         await with_stage().run(**{"sink": sink, **BAD_RUNS[name]})
     assert caught.value.code.startswith("SF-")
     assert sink.types.count("pipeline.started") == len(
-        [type for type in sink.types if type in {"pipeline.completed", "pipeline.failed", "pipeline.cancelled"}]
+        [
+            type
+            for type in sink.types
+            if type in {"pipeline.completed", "pipeline.failed", "pipeline.cancelled"}
+        ]
     )
     assert left_over() == set()
     await asyncio.sleep(0)
@@ -344,7 +361,9 @@ async def test_any_text_is_a_key_of_the_metadata(name):
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("text", ["", " ", "x" * 1_000_000, "\x00", "\ud800"], ids=["empty", "blank", "1 MB", "NUL", "surrogate"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "x" * 1_000_000, "\x00", "\ud800"], ids=["empty", "blank", "1 MB", "NUL", "surrogate"]
+)
 async def test_any_text_is_an_input(text):
     async def look(ctx):
         return {"length": len(ctx.input_text)}

@@ -19,6 +19,7 @@ from stageflow import (
     StageSpec,
 )
 from stageflow.events import vocabulary
+from stageflow.pipeline.subpipeline import SubpipelineSpawner
 from stageflow.runtime.guard_retry import GuardRetryPolicy, GuardRetryStrategy
 from stageflow.runtime.progress import SkipReason
 
@@ -65,7 +66,9 @@ def seen() -> dict[str, list[set[str]]]:
 @pytest.mark.parametrize("type_", _SECTIONS)
 def test_a_section_has_the_keys_of_its_event(type_: str, seen: dict[str, list[set[str]]]):
     common = set() if type_ == vocabulary.STREAM_GAP else set(rows(_EVERY))
-    if type_.startswith("stage."):
+    if type_ == vocabulary.PIPELINE_CANCELED:  # a child's context emits it
+        common -= {"pipeline", "sequence", "monotonic_ns"}
+    if type_.startswith("stage.<name>."):
         common |= set(rows(_STAGE_KEYS))
     own = rows(_SECTIONS[type_].partition("\nA stage that returned")[0])
     always = {key for key, said in own.items() if "only if" not in said and "; not if" not in said}
@@ -82,10 +85,10 @@ class _Collect:
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
 
-    async def emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002
+    async def emit(self, *, type: str, data: dict[str, Any] | None) -> None:
         self.try_emit(type=type, data=data)
 
-    def try_emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002
+    def try_emit(self, *, type: str, data: dict[str, Any] | None) -> None:
         self.events.append((type, data or {}))
 
 
@@ -121,6 +124,17 @@ async def _untidy(ctx) -> None:
     ctx.register_cleanup(cleanup)
 
 
+async def _spawning(ctx) -> None:
+    spawner = SubpipelineSpawner()
+    for runner in (_fine, _broken):
+        await spawner.spawn(runner.__name__, ctx, None, "_spawning", runner)
+    canceling = asyncio.create_task(spawner.cancel_with_children(ctx.pipeline_run_id))
+    try:
+        await spawner.spawn("_stuck", ctx, None, "_spawning", _stuck)
+    finally:
+        await canceling
+
+
 def _pipeline(*runners: Callable[..., Any], **options: Any) -> Pipeline:
     return Pipeline.from_stages(*(StageSpec(one.__name__, one, StageKind.WORK, **options) for one in runners))
 
@@ -144,12 +158,15 @@ async def everything() -> list[tuple[str, dict[str, Any]]]:
 
     await run(_pipeline(_fine, _skipping, _untidy), PipelineContext())
     await run(_pipeline(_flaky, retry=retry))
+    never = RetryPolicy(2, base_delay=0, jitter=False, retry_on=(Exception,))
+    await run(_pipeline(_broken, retry=never))
     await run(_pipeline(_broken, _stuck))
     await run(_pipeline(_broken), failure_mode=FailureMode.BEST_EFFORT)
     await run(_pipeline(_fine, when=lambda _: 1 / 0))
     await run(_pipeline(_stuck, _cancelling))
     await run(_pipeline(_flaky, retry=patient), timeout=0.05)  # ends while it waits for the next attempt
     await run(_pipeline(_fine, when=lambda _: False))
+    await run(_pipeline(_spawning))
     token = CancellationToken()
     token.cancel()
     await run(_pipeline(_fine), cancel_token=token)

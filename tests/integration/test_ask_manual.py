@@ -537,9 +537,9 @@ def test_a_journal_that_is_released_in_time_is_written(held: tuple[Path, subproc
     journal, process = held
 
     class ReleaseOnRetry:
-        async def emit(self, *, type: str, data: dict[str, Any]) -> None: ...  # noqa: A002
+        async def emit(self, *, type: str, data: dict[str, Any]) -> None: ...
 
-        def try_emit(self, *, type: str, data: dict[str, Any]) -> None:  # noqa: A002
+        def try_emit(self, *, type: str, data: dict[str, Any]) -> None:
             if type == "stage.record.retrying":
                 process.communicate()
 

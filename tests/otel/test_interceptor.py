@@ -26,7 +26,6 @@ from stageflow import (
     Stageflow,
     StageKind,
     StageOutput,
-    StageSpec,
 )
 from stageflow.plugins import PluginHost, PluginPolicy, discover
 from stageflow_otel import OpenTelemetryInterceptor, attributes
@@ -375,15 +374,6 @@ async def test_without_a_provider_it_does_nothing():
 
     results = await one(body).build(interceptors=[OpenTelemetryInterceptor()]).run()
     assert results["work"].data == {"recording": False}
-
-
-async def test_kind_is_left_out_where_two_pipelines_differ_about_it(traced: Traced):
-    async def body(ctx: Any) -> None: ...
-
-    graph = traced.build(one(body))
-    traced.interceptor.timeout(StageSpec("work", body, StageKind.GUARD))
-    await graph.run()
-    assert attributes.STAGE_KIND not in said(traced.spans[0])
 
 
 async def test_app_has_it_in_the_default_chain_outermost(monkeypatch: pytest.MonkeyPatch, traced: Traced):

@@ -282,7 +282,8 @@ def test_every_builtin_target_is_an_import_string():
     "module", ["", ".policy", ".contributions", ".discovery", ".registry", ".report", ".builtin"]
 )
 def test_only_the_host_imports_pluggy(module):
-    code = f"import sys, stageflow.plugins{module}\nfrom stageflow.plugins import hookimpl\nprint('pluggy' in sys.modules)"
+    imports = f"import sys, stageflow.plugins{module}\nfrom stageflow.plugins import hookimpl"
+    code = f"{imports}\nprint('pluggy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

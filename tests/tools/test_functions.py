@@ -320,7 +320,7 @@ async def test_cancelled_call_waits_for_the_thread_and_a_waiting_one_never_begin
     ids=lambda error: error.code,
 )
 async def test_errors_pickle(error: Exception):
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert str(again) == str(error)
     assert vars(again) == vars(error)

@@ -132,7 +132,7 @@ def test_something_else_is_not_a_wav_file(path: Path, content: bytes, says: str)
 
 
 @pytest.mark.parametrize("format", ["MP3", "FLAC", "OGG", "AIFF"])
-def test_real_file_of_another_format_is_not_a_wav_file(path: Path, format: str):  # noqa: A002
+def test_real_file_of_another_format_is_not_a_wav_file(path: Path, format: str):
     soundfile.write(path, np.zeros(8_000), 16_000, format=format)
     with pytest.raises(NotWavError):
         read_wav_info(path)
@@ -273,7 +273,7 @@ def test_library_that_does_not_load_says_how_to_get_it(
     ids=lambda error: error.code,
 )
 def test_errors_pickle(error: Exception):
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert str(again) == str(error)
     assert vars(again) == vars(error)

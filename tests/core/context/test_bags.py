@@ -34,7 +34,7 @@ async def test_a_key_is_written_once_by_whomever() -> None:
         error = caught.value
         assert (error.key, error.existing_writer, error.new_writer) == ("score", "grade", writer)
         assert isinstance(error, RunError)
-        assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own bytes
+        assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert (bag.read("score"), bag.read("other"), bag.read("other", 1)) == (7, None, 1)
     assert (bag.has("score"), bag.has("other")) == (True, False)
     assert (bag.get_writer("score"), bag.get_writer("other")) == ("grade", None)

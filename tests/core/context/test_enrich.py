@@ -68,16 +68,16 @@ class Sink:
     def __init__(self) -> None:
         self.seen: list[tuple[str, dict[str, Any] | None]] = []
 
-    async def emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002 - published keyword
+    async def emit(self, *, type: str, data: dict[str, Any] | None) -> None:
         self.try_emit(type=type, data=data)
 
-    def try_emit(self, *, type: str, data: dict[str, Any] | None) -> object:  # noqa: A002 - published keyword
+    def try_emit(self, *, type: str, data: dict[str, Any] | None) -> object:
         self.seen.append((type, data))
         return None
 
 
 class BrokenSink(Sink):
-    def try_emit(self, *, type: str, data: dict[str, Any] | None) -> object:  # noqa: A002 - published keyword
+    def try_emit(self, *, type: str, data: dict[str, Any] | None) -> object:
         raise OSError("disk full")
 
 

@@ -37,7 +37,7 @@ def test_the_order_of_the_arguments_is_the_published_one() -> None:
 @given(IDENTITIES)
 def test_round_trips(ids: RunIdentity) -> None:
     assert RunIdentity.from_dict(ids.to_dict()) == ids
-    assert pickle.loads(pickle.dumps(ids)) == ids  # noqa: S301 - our own bytes
+    assert pickle.loads(pickle.dumps(ids)) == ids
     assert copy.copy(ids) == copy.deepcopy(ids) == ids
     assert hash(copy.copy(ids)) == hash(ids)
     assert all(value is None or isinstance(value, str) for value in ids.to_dict().values())
@@ -55,7 +55,7 @@ def test_it_is_read_only(name: str) -> None:
         setattr(ids, name, None)
     assert isinstance(caught.value, AttributeError)
     assert isinstance(caught.value, ReadOnlyDataError)
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 - our own bytes
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     with pytest.raises(ReadOnlyFieldError):
         delattr(ids, name)
     with pytest.raises(ReadOnlyFieldError):

@@ -108,7 +108,7 @@ def test_round_trips(snapshot: ContextSnapshot[Any]) -> None:
     data = snapshot.to_dict()
     assert ContextSnapshot.from_dict(data, TYPES) == snapshot
     assert ContextSnapshot.from_dict(json.loads(json.dumps(data)), TYPES) == snapshot
-    assert pickle.loads(pickle.dumps(snapshot)) == snapshot  # noqa: S301 - our own bytes
+    assert pickle.loads(pickle.dumps(snapshot)) == snapshot
     assert copy.copy(snapshot) == copy.deepcopy(snapshot) == snapshot
     assert hash(copy.copy(snapshot)) == hash(snapshot)
     assert dataclasses.replace(snapshot) == snapshot
@@ -123,7 +123,7 @@ def test_unknown_extensions_survive_a_service_that_does_not_know_their_type(
     if snapshot.extensions is not None:
         assert type(passed_on.extensions) is FrozenDict
     assert passed_on.to_dict() == snapshot.to_dict()
-    moved = pickle.loads(pickle.dumps(passed_on.with_input("next")))  # noqa: S301 - our own bytes
+    moved = pickle.loads(pickle.dumps(passed_on.with_input("next")))
     assert moved.to_dict()["extensions_type"] == snapshot.to_dict()["extensions_type"]
     assert ContextSnapshot.from_dict(moved.to_dict(), TYPES).extensions == snapshot.extensions
 

@@ -36,7 +36,7 @@ class Downstream:
         self.stubborn = False
         self.entered = asyncio.Event()
 
-    async def emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002 - published keyword
+    async def emit(self, *, type: str, data: dict[str, Any] | None) -> None:
         self.entered.set()
         while not self.gate.is_set():
             try:
@@ -48,7 +48,7 @@ class Downstream:
             raise ValueError(type)
         self.got.append(type)
 
-    def try_emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002 - published keyword
+    def try_emit(self, *, type: str, data: dict[str, Any] | None) -> None:
         raise AssertionError("the worker waits for the downstream")
 
 
@@ -406,7 +406,7 @@ async def test_a_cancelled_stop_leaves_no_worker(downstream: Downstream, left_ov
 @pytest.mark.asyncio
 async def test_a_downstream_may_stop_the_sink_itself(left_over: Callable[[], set[Any]]):
     class Stopping:
-        async def emit(self, *, type: str, data: Any) -> None:  # noqa: A002 - published keyword
+        async def emit(self, *, type: str, data: Any) -> None:
             await sink.stop()
 
     sink = BackpressureAwareEventSink(Stopping())  # type: ignore[arg-type]
@@ -440,7 +440,7 @@ def test_bad_arguments(options: dict[str, Any]):
 @pytest.mark.asyncio
 async def test_a_cancellation_of_the_downstreams_own_does_not_end_the_worker(downstream: Downstream):
     class Relaying:
-        async def emit(self, *, type: str, data: Any) -> None:  # noqa: A002 - published keyword
+        async def emit(self, *, type: str, data: Any) -> None:
             if type == "cancelled":
                 raise asyncio.CancelledError
             await downstream.emit(type=type, data=data)
@@ -499,7 +499,7 @@ async def test_the_worker_keeps_nobodys_context():
     seen: list[str] = []
 
     class Seeing:
-        async def emit(self, *, type: str, data: Any) -> None:  # noqa: A002 - published keyword
+        async def emit(self, *, type: str, data: Any) -> None:
             seen.append(tenant.get())
 
     sink = BackpressureAwareEventSink(Seeing())  # type: ignore[arg-type]

@@ -134,7 +134,7 @@ async def test_finding_a1_09_fifty_runs_one_probe(
     gate = asyncio.Event()
     provider.outcome = lambda: wait_for(gate)
     runs = [asyncio.ensure_future(run(graph)) for _ in range(50)]
-    while sum(one.done() for one in runs) < 49:  # noqa: ASYNC110 - nothing tells when the last was rejected
+    while sum(one.done() for one in runs) < 49:
         await asyncio.sleep(0)
     assert provider.calls == 4
     gate.set()
@@ -155,7 +155,7 @@ async def probing(graph: StageGraph, provider: Provider) -> asyncio.Task[Any]:
     before = provider.calls
     provider.outcome = lambda: wait_for(asyncio.Event())
     task = asyncio.ensure_future(graph.run())
-    while provider.calls == before:  # noqa: ASYNC110 - the provider is no more than a counter
+    while provider.calls == before:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     return task

@@ -82,7 +82,7 @@ async def test_finding_a1_17_changes_in_place_are_found(change: str):
     assert isinstance(error, ReadOnlyDataError)
     assert (error.stage, error.changed) == ("use", ("the output of 'load'",))
     assert error.what == "While stage 'use' ran, the output of 'load' was changed in place"
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 @pytest.mark.asyncio

@@ -607,7 +607,7 @@ async def test_a_claim_that_was_lost_is_said_and_keeps_nothing(caplog: pytest.Lo
         await store.set(
             "k", CachedStageResult(StageOutput.ok(n=1)), ttl_seconds=60
         )  # somebody else was quicker
-        while "lost" not in caplog.text:  # noqa: ASYNC110 - a log record sets no event
+        while "lost" not in caplog.text:
             await asyncio.sleep(0.005)
         assert not await hold.complete(CachedStageResult(StageOutput.ok(n=2)), ttl_seconds=60)
     kept = await store.get("k")
@@ -677,7 +677,7 @@ async def test_a_store_that_cannot_release_does_not_hide_the_error_of_the_stage(
 async def test_a_store_that_cannot_renew_is_asked_again(caplog: pytest.LogCaptureFixture):
     store = Broken("renew")
     async with ClaimHold(store, "k", ttl_seconds=0.3):
-        while caplog.text.count("could not be renewed") < 2:  # noqa: ASYNC110 - a log record sets no event
+        while caplog.text.count("could not be renewed") < 2:
             await asyncio.sleep(0.01)
     assert store.inner.claims == 0
 

@@ -37,7 +37,7 @@ def test_is_a_read_only_value():
         ids.run_id = None
     for same in (
         CorrelationIds(UUID(int=1), extra={"a": 1}),
-        pickle.loads(pickle.dumps(ids)),  # noqa: S301
+        pickle.loads(pickle.dumps(ids)),
         copy.deepcopy(ids),
     ):
         assert same == ids

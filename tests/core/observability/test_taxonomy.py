@@ -74,7 +74,7 @@ def test_ours(error: RunError, kind: ErrorClass, code: str):
     assert isinstance(error, RunError)
     assert (error.code, error.error_class, classify(error)) == (code, kind, kind)
     assert error.retryable is is_retryable(error) is (kind is TRANSIENT)
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error)
     assert vars(again) == vars(error)
 

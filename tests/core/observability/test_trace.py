@@ -197,7 +197,7 @@ async def test_a_coroutine_that_is_closed_elsewhere_ends_quietly():
 
 def test_is_a_value():
     context = TraceContext(TRACE, SPAN, baggage={"a": "b"})
-    again = pickle.loads(pickle.dumps(context))  # noqa: S301
+    again = pickle.loads(pickle.dumps(context))
     assert again == context
     assert hash(again) == hash(context)
     assert again.to_dict() == context.to_dict()

@@ -265,7 +265,7 @@ class ContextSnapshot(Record, Generic[_E]):
         #> {'a': 1, 'b': [2]}
         ```
         """
-        added = {} if metadata is None else require_mapping(_NAME, "metadata", metadata)
+        added: dict[Any, Any] = {} if metadata is None else require_mapping(_NAME, "metadata", metadata)
         if not all(isinstance(key, str) for key in added):
             raise ArgumentTypeError(_NAME, "metadata", "takes a mapping whose keys are texts")
         return self.__replace__(metadata={**self.metadata, **added, **more})

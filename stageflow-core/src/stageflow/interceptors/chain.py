@@ -167,28 +167,28 @@ class _Layer:
         self, around: Around, invocation: Invocation, ctx: InterceptorContext
     ) -> StageOutput:
         """Run the hook in place of the rest; of one that only watches, an error of its own changes nothing."""
-        outcome: StageOutput | Exception | None = None
+        outcomes: list[StageOutput | Exception] = []  # of the rest, which the hook calls once, as a rule
 
         async def call() -> StageOutput:
-            nonlocal outcome
             try:
-                outcome = await self._inner(invocation)
+                output = await self._inner(invocation)
             except Exception as exc:
-                outcome = exc
+                outcomes.append(exc)
                 raise
-            return outcome
+            outcomes.append(output)
+            return output
 
         try:
             return as_output(self._stage, await around(self._stage, call, ctx))
         except Exception as exc:
-            if self._guards(exc) or exc is outcome:
+            if self._guards(exc) or any(exc is one for one in outcomes):
                 raise
             self._report("around", exc)
-        if outcome is None:
+        if not outcomes:
             return await self._inner(invocation)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        if isinstance(outcomes[-1], Exception):
+            raise outcomes[-1]
+        return outcomes[-1]
 
     async def _recover(
         self, invocation: Invocation, ctx: InterceptorContext, error: Exception

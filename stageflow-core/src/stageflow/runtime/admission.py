@@ -27,12 +27,13 @@ class StagePlaces:
         max_concurrency: How many stages of the run may run at once.
     """
 
-    __slots__ = ("_held", "_queued", "_run_limit", "_scheduler")
+    __slots__ = ("_held", "_queued", "_run_limit", "_running", "_scheduler")
 
     def __init__(self, scheduler: Scheduler, max_concurrency: int | None) -> None:
         self._scheduler = scheduler
         self._run_limit = None if max_concurrency is None else ConcurrencyLimit(max_concurrency)
         self._held: dict[int, list[ConcurrencyLimit]] = {}  # or being collected
+        self._running: set[int] = set()  # stages that have all their places
         self._queued: dict[int, tuple[ConcurrencyLimit, Callable[[], bool]]] = {}
 
     def __contains__(self, number: int) -> bool:
@@ -64,6 +65,7 @@ class StagePlaces:
                 self.vacate(stage.number)
                 where = f"stage {stage.name!r}"
                 raise OverloadError(where, active=limit.max_active, queued=limit.queued)
+        self._running.add(stage.number)
         return True
 
     def skips_overload(self, stage: CompiledStage) -> bool:
@@ -72,14 +74,16 @@ class StagePlaces:
 
     def vacate(self, number: int) -> None:
         """Give back what a stage holds."""
+        self._running.discard(number)
         for limit in self._held.pop(number, ()):
             limit.leave()
 
     def leave_queues(self) -> None:
-        """Wait for no more places, and give back those of stages that were waiting for a second one."""
+        """Wait for no more places, and give back those of stages that have not started."""
         queued, self._queued = self._queued, {}
-        for number, (limit, granted) in queued.items():
+        for limit, granted in queued.values():
             limit.withdraw(granted)  # if it is too late, _take gives the place back
+        for number in [number for number in self._held if number not in self._running]:
             self.vacate(number)
 
     def _granted(self, loop: asyncio.AbstractEventLoop, number: int, limit: ConcurrencyLimit) -> bool:
@@ -130,14 +134,15 @@ async def wait_for_place(
         raise OverloadError(what, active=limit.max_active, queued=limit.queued)
     if admission is Admission.GRANTED:
         return True
+    taken = False
     try:
         await asyncio.wait([place, given_up], return_when=asyncio.FIRST_COMPLETED)
-    finally:
         taken = place.done() and not given_up.done()
+    finally:
         if not taken:
-            had = place.done()
+            granted_late = place.done()
             place.cancel()
-            if not limit.withdraw(granted) and had:
+            if not limit.withdraw(granted) and granted_late:
                 limit.leave()  # it was granted in the moment in which we gave up
     return taken
 

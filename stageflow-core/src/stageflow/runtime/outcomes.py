@@ -148,7 +148,9 @@ class Outcomes:
             if stage.number in self._told:
                 continue
             if stage.number in self._attempts or stage.number in self._rounds:
-                self._emit(stage, vocabulary.STAGE_CANCELLED, {})
+                self._emit(
+                    stage, vocabulary.STAGE_CANCELLED, {"attempt": self._attempts.get(stage.number, 0) or 1}
+                )
             else:
                 self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": SkipReason.RUN_STOPPED})
 

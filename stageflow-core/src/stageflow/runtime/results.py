@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 from stageflow.context.checks import wrong_type
 from stageflow.errors import MissingInputError, close_matches
 from stageflow.stages.output import NO_VALUE, StageOutput
+from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,7 @@ class PipelineResults(Mapping[str, StageOutput]):
         try:
             return self._outputs[stage]
         except KeyError:
-            raise MissingInputError(stage, None) from None
+            raise self._missing(stage) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._outputs)
@@ -96,12 +97,14 @@ class PipelineResults(Mapping[str, StageOutput]):
                 )
             return stage.read(self._outputs.get(stage.name))
         output = self._outputs.get(stage)
-        if output is None:
-            hint = close_matches(stage, self._outputs)
-            error = MissingInputError(stage, None)
-            error.fix = hint or error.fix
-            raise error
+        if output is None or output.status is not StageStatus.OK:
+            raise self._missing(stage)
         return output.data if output.value is NO_VALUE else output.value
+
+    def _missing(self, stage: str) -> MissingInputError:
+        error = MissingInputError(stage, None)
+        error.fix = close_matches(str(stage), self._outputs.keys() - {stage}) or error.fix
+        return error
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={output.status}" for name, output in self._outputs.items())

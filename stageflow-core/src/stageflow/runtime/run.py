@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stageflow.runtime.cancellation import CleanupRegistry
     from stageflow.runtime.graph import StageGraph, WideEvents
     from stageflow.runtime.limits import ConcurrencyLimit
-    from stageflow.runtime.recording import RunRecorder
+    from stageflow.runtime.recording import Recording, RunRecorder
     from stageflow.runtime.request import RunRequest
     from stageflow.stages.output import StageArtifact, StageOutput
 
@@ -57,6 +57,8 @@ class Run:
     """
 
     __slots__ = (
+        "__weakref__",
+        "_begun",
         "_cleanup",
         "_context",
         "_emitter",
@@ -67,6 +69,7 @@ class Run:
         "_outcomes",
         "_parent",
         "_ports",
+        "_recorder",
         "_scheduler",
         "_timeout",
         "_token",
@@ -96,13 +99,15 @@ class Run:
         self.deadline: float | None = None
         """When the run has to be over, on the event loop's clock."""
         self._parent = _current.get()
-        self.depth = 0 if self._parent is None else self._parent.depth + 1
+        self.depth: int = 0 if self._parent is None else self._parent.depth + 1
         """How many runs there are above this one."""
         if self._context is not None and self._context.depth > self.depth:
             self.depth = self._context.depth
         self._token = request.cancel_token
         self._failure: StageExecutionError | None = None  # the first
         self._given_up: asyncio.Future[None] | None = None
+        self._begun = False  # a run that was never let in has no events
+        self._recorder: RunRecorder | None = None
         self._cleanup: CleanupRegistry | None = None
         self._ending: StageExecutionError | PipelineCancelled | None = None
         self.fatal: BaseException | None = None
@@ -186,8 +191,6 @@ class Run:
             asyncio.CancelledError: The caller was cancelled.
             KeyboardInterrupt, SystemExit: A stage raised it.
         """
-        self.emit(vocabulary.PIPELINE_STARTED, {"stages": len(self._graph.stages)})
-        recorder = self._recorder()
         limit = self._graph.max_runs
         disarm = self._arm()
         try:
@@ -202,9 +205,9 @@ class Run:
             for undo in disarm:
                 undo()
         results = self._finish()
-        if recorder is not None:
-            recorder.ended(results, self._status())
-            cancelled = await self._insist(recorder.finish()) or cancelled
+        if self._recorder is not None:
+            self._recorder.ended(results, self._status())
+            cancelled = await self._insist(self._recorder.finish()) or cancelled
         if self.fatal is not None:
             raise self.fatal
         if cancelled is not None:
@@ -212,6 +215,10 @@ class Run:
         return results
 
     async def _run_stages(self) -> asyncio.CancelledError | None:
+        self._begun = True
+        self.emit(vocabulary.PIPELINE_STARTED, {"stages": len(self._graph.stages)})
+        if self._graph.recording is not None:
+            self._recorder = self._record(self._graph.recording)
         self._outcomes.begin(self._scheduler)
         self._scheduler.grow()
         return await self._outlast(self._scheduler)
@@ -313,13 +320,11 @@ class Run:
         task.result()
         return cancelled
 
-    def _recorder(self) -> RunRecorder | None:
-        if self._graph.recording is None:
-            return None
-        from stageflow.runtime import recording
+    def _record(self, recording: Recording) -> RunRecorder:
+        from stageflow.runtime import recording as room
 
         service = "pipeline" if self._context is None else self._context.service
-        recorder = recording.RunRecorder(self._graph.recording, self.snapshot, self._graph.name, service)
+        recorder = room.RunRecorder(recording, self.snapshot, self._graph.name, service)
         recorder.started()
         return recorder
 
@@ -368,7 +373,7 @@ class Run:
     def _finish(self) -> PipelineResults:
         """Tell what has become of the run, and return what it leaves behind."""
         outputs = self._outcomes.progress.outputs
-        if self._scheduler.stopping:
+        if self._scheduler.stopping and self._begun:
             self._outcomes.tell_left_behind()
         error = self._failure if self._ending is None else self._ending
         if self._failure is not None and error is not self._failure and error is not None:
@@ -388,9 +393,9 @@ class Run:
         )
         if error is not None:
             error.results = results
-        if self._emitter.listening:
+        if self._emitter.listening and self._begun:
             self._emit_end(results)
-            self._emitter.close()
+        self._emitter.close()
         return results
 
     def _emit_end(self, results: PipelineResults) -> None:

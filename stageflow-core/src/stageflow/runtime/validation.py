@@ -63,7 +63,7 @@ def find_problems(specs: Sequence[StageSpec]) -> list[BuildProblem]:
         by_name.setdefault(spec.name, spec)
     for spec in by_name.values():
         problems += _dependency_problems(spec, by_name)
-        if spec.route:
+        if spec.route and all(map(_is_text, spec.route)):
             problems += _route_problems(spec, by_name)
     edges = {
         name: [one for one in filter(_is_text, spec.dependencies) if one in by_name and one != name]
@@ -119,6 +119,7 @@ def _own_problems(spec: StageSpec) -> Iterator[BuildProblem]:
 def _option_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
     """Yield what no type checker was there to refuse."""
     timeout: Any = spec.timeout
+    config: Any = spec.config
     if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):  # refuses NaN too
         message = f"Stage {name!r} has a time limit of {timeout!r} seconds"
         yield BuildProblem("SF-BUILD-TIMEOUT", message, fix="Use a positive number of seconds", stages=[name])
@@ -138,8 +139,8 @@ def _option_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
         ),
         (
             "config",
-            spec.config,
-            isinstance(spec.config, Mapping) and all(map(_is_text, spec.config)),
+            config,
+            isinstance(spec.config, Mapping) and all(map(_is_text, config)),  # pyright: ignore[reportUnnecessaryIsInstance]
             "Pass a dict",
         ),
         (

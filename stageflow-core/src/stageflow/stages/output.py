@@ -248,11 +248,12 @@ def _status(status: object) -> StageStatus:
 
 
 def _items(name: str, items: Any, kind: type[T]) -> tuple[T, ...]:
+    whole: Any = items  # not narrowed: what it holds is checked one by one
     if items is None:
         return ()
     if not isinstance(items, Iterable) or isinstance(items, (str, bytes, Mapping)):
-        raise wrong_type("StageOutput", name, f"a sequence of {kind.__name__}", items)
-    members = tuple(cast("Iterable[T]", items))
+        raise wrong_type("StageOutput", name, f"a sequence of {kind.__name__}", whole)
+    members: tuple[T, ...] = tuple(whole)
     for member in members:
         check_type("StageOutput", name, member, kind, f"a sequence of {kind.__name__}")
     return members

@@ -48,7 +48,7 @@ from stageflow.stages.spec import StageSpec
 from stageflow.stages.stage import StageKind, StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable
 
     from stageflow.protocols import Executor
     from stageflow.stages.context import StageContext
@@ -378,13 +378,12 @@ def _plain(value: Any) -> Any:
         return value.model_dump()
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    whole: Any = value  # not narrowed: what it holds may be anything
     if isinstance(value, Mapping):
-        items: Mapping[Any, Any] = value
-        return {k: _plain(v) for k, v in items.items()} if any(map(_structured, items.values())) else items
+        return {k: _plain(v) for k, v in whole.items()} if any(map(_structured, whole.values())) else whole
     if isinstance(value, (list, tuple)):
-        members: Sequence[Any] = value
-        return [_plain(one) for one in members] if any(map(_structured, members)) else members
-    return value
+        return [_plain(one) for one in whole] if any(map(_structured, whole)) else whole
+    return whole
 
 
 def _structured(value: object) -> bool:
