@@ -113,11 +113,18 @@ async def test_a_guard_that_passes_in_time(rejects, sink):
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("rejects", range(3))
-async def test_each_stage_of_a_loop_ends_once(rejects, sink):
-    """DESIGN section 4, events: started, then exactly one of completed, failed, skipped, cancelled."""
-    graph = build(guarded(Writer(), Guard(rejects), Reader()), guard=GuardRetryPolicy("write", 9, stagnation_limit=9))
+async def test_each_stage_of_a_loop_ends_once_a_round(rejects, sink):
+    """The first round is announced by ``started``, each further one by ``retrying``; each has one end."""
+    graph = build(
+        guarded(Writer(), Guard(rejects), Reader()), guard=GuardRetryPolicy("write", 9, stagnation_limit=9)
+    )
     await graph.run(sink=sink)
-    sink.assert_sound(["write", "guard", "reader0"], "completed")
+    steps = [type.rpartition(".")[2] for type in sink.types if type.startswith("stage.write.")]
+    assert steps == ["started", "completed"] + ["retrying", "completed"] * rejects
+    steps = [type.rpartition(".")[2] for type in sink.types if type.startswith("stage.guard.")]
+    assert steps == ["started"] + ["retrying"] * rejects + ["completed"]
+    steps = [type.rpartition(".")[2] for type in sink.types if type.startswith("stage.reader0.")]
+    assert steps == ["started", "completed"]
 
 
 @pytest.mark.asyncio
@@ -125,7 +132,9 @@ async def test_each_stage_of_a_loop_ends_once(rejects, sink):
 @pytest.mark.parametrize("most", [1, 2, 3])
 async def test_a_guard_that_never_passes_fails_in_the_end(mode, most, sink):
     writer, guard, reader = Writer(), Guard(99), Reader()
-    graph = build(guarded(writer, guard, reader), mode, guard=GuardRetryPolicy("write", most, stagnation_limit=9))
+    graph = build(
+        guarded(writer, guard, reader), mode, guard=GuardRetryPolicy("write", most, stagnation_limit=9)
+    )
     results = await graph.run(sink=sink, raise_errors=False)
     assert writer.calls == most
     assert guard.seen == list(range(1, most + 1))
@@ -239,7 +248,11 @@ async def test_a_guard_that_raises_has_rejected_too(how):
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("output", [StageOutput.skip("no opinion"), StageOutput.cancel("stop"), StageOutput.ok()], ids=lambda one: str(one.status))
+@pytest.mark.parametrize(
+    "output",
+    [StageOutput.skip("no opinion"), StageOutput.cancel("stop"), StageOutput.ok()],
+    ids=["skip", "cancel", "ok"],
+)
 async def test_only_a_failure_sends_back(output):
     async def guard(ctx):
         return output
@@ -313,14 +326,18 @@ async def test_dependants_outside_the_loop_see_only_what_has_passed(sink):
     assert [reader.seen for reader in readers] == [[4]] * 3
     assert len(after.seen) == 1
     assert results["last"].data == {"seen": 4}
-    order = [data["stage"] for type, data in sink.events if type.endswith((".started", ".completed")) and "stage" in data]
+    order = [
+        data["stage"]
+        for type, data in sink.events
+        if type.endswith((".started", ".completed")) and "stage" in data
+    ]
     last_guard = len(order) - 1 - order[::-1].index("guard")
     assert all(order.index(f"reader{number}") > last_guard for number in range(3))
 
 
 @pytest.mark.asyncio
 async def test_paths_with_several_stages_run_again_as_a_whole(sink):
-    """write -> two ways -> guard; everything between runs again, nothing beside it does."""
+    """From write over two ways to the guard: everything between runs again, nothing beside it does."""
     calls: Counter[str] = Counter()
 
     async def step(ctx):

@@ -40,13 +40,22 @@ class Book:
         if self.misbehave is not None and (not self.at or name in self.at):
             await self.misbehave()
 
-    async def create_run(self, run_id, *, service, topology=None, execution_mode=None, status="created", **metadata):
+    async def create_run(
+        self, run_id, *, service, topology=None, execution_mode=None, status="created", **metadata
+    ):
         await self._note(
-            "create_run", run_id=run_id, service=service, topology=topology, execution_mode=execution_mode, **metadata
+            "create_run",
+            run_id=run_id,
+            service=service,
+            topology=topology,
+            execution_mode=execution_mode,
+            **metadata,
         )
 
     async def update_status(self, run_id, status, *, error=None, duration_ms=None, **data):
-        await self._note(f"update_status {status}", run_id=run_id, error=error, duration_ms=duration_ms, **data)
+        await self._note(
+            f"update_status {status}", run_id=run_id, error=error, duration_ms=duration_ms, **data
+        )
 
     async def get_run(self, run_id):
         return None
@@ -116,8 +125,12 @@ def test_the_book_is_what_the_contracts_say():
 @pytest.mark.asyncio
 async def test_a_run_that_ends_well_is_told_in_order():
     book = Book()
-    graph = Pipeline("chat").with_stage("a", ok, K).with_stage("b", ok, K, ["a"]).build(recording=recorded(book))
-    snapshot = ContextSnapshot(RunIdentity(org_id=ORG, user_id=USER), topology="fast", execution_mode="practice")
+    graph = (
+        Pipeline("chat").with_stage("a", ok, K).with_stage("b", ok, K, ["a"]).build(recording=recorded(book))
+    )
+    snapshot = ContextSnapshot(
+        RunIdentity(org_id=ORG, user_id=USER), topology="fast", execution_mode="practice"
+    )
     results = await graph.run(PipelineContext(snapshot=snapshot, service="web"))
     assert book.names == [*BEGIN, "update_status completed", "log_run_completed"]
     assert book["create_run"] == {
@@ -173,7 +186,12 @@ ENDINGS = {
 async def test_every_other_end_is_told_before_the_call_ends(ending, sink, left_over):
     book, token = Book(), CancellationToken()
     kind = ending if ending in {"fail", "raise", "cancel", "exit"} else "hang"
-    graph = Pipeline().with_stage("a", does(kind), K).with_stage("b", ok, K, ["a"]).build(recording=recorded(book))
+    graph = (
+        Pipeline()
+        .with_stage("a", does(kind), K)
+        .with_stage("b", ok, K, ["a"])
+        .build(recording=recorded(book))
+    )
 
     async def call():
         if ending == "token":
@@ -267,7 +285,9 @@ ALL = [*BEGIN, "update_status completed", "log_run_completed"]
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("misbehave", [raises, raises_late, cancels_itself, is_slow], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "misbehave", [raises, raises_late, cancels_itself, is_slow], ids=lambda one: one.__name__
+)
 @pytest.mark.parametrize("at", ["everywhere", *ALL])
 async def test_a_store_or_logger_that_misbehaves_breaks_nothing(misbehave, at, sink, left_over, caplog):
     book = Book(misbehave, () if at == "everywhere" else (at,))
@@ -297,7 +317,13 @@ async def test_stages_do_not_wait_for_a_slow_store():
         order.append("store")
 
     book = Book(waits, ("create_run",))
-    await Pipeline().with_stage("a", notes, K).with_stage("b", notes, K, ["a"]).build(recording=recorded(book)).run()
+    await (
+        Pipeline()
+        .with_stage("a", notes, K)
+        .with_stage("b", notes, K, ["a"])
+        .build(recording=recorded(book))
+        .run()
+    )
     assert order == ["a", "b", "store"]
     assert book.names == ALL
 
@@ -353,7 +379,9 @@ async def test_a_caller_that_is_cancelled_while_the_end_is_told_waits_for_that(s
         await release.wait()
 
     book = Book(waits, ("update_status completed",))
-    run = asyncio.create_task(Pipeline().with_stage("a", ok, K).build(recording=recorded(book)).run(sink=sink))
+    run = asyncio.create_task(
+        Pipeline().with_stage("a", ok, K).build(recording=recorded(book)).run(sink=sink)
+    )
     await begun.wait()
     run.cancel()
     for _ in range(5):
@@ -373,7 +401,9 @@ async def test_plain_functions_in_place_of_async_ones_break_nothing(caplog):
         def __getattr__(self, name):
             return lambda *arguments, **more: None
 
-    graph = Pipeline().with_stage("a", ok, K).build(recording=Recording(run_store=Plain(), run_logger=Plain()))
+    graph = (
+        Pipeline().with_stage("a", ok, K).build(recording=Recording(run_store=Plain(), run_logger=Plain()))
+    )
     assert (await graph.run())["a"].status == "ok"
     assert "raised" in caplog.text
 
@@ -385,7 +415,9 @@ async def test_runs_at_once_are_each_told_in_their_own_order():
     all_results = await asyncio.gather(*(graph.run() for _ in range(20)))
     for results in all_results:
         mine = [
-            name for name, data in book.calls if results.run_id in (data.get("run_id"), data.get("pipeline_run_id"))
+            name
+            for name, data in book.calls
+            if results.run_id in (data.get("run_id"), data.get("pipeline_run_id"))
         ]
         assert mine == ALL
 

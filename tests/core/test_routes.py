@@ -288,10 +288,7 @@ async def test_who_waits_for_a_router_without_a_route_of_its_own_runs_in_any_cas
 
 @pytest.mark.parametrize("route", [[], (), None], ids=["list", "tuple", "none"])
 def test_no_label_is_no_route(route):
-    if route is None:
-        spec = StageSpec("a", ok, K)
-    else:
-        spec = StageSpec("a", ok, K, route=route)
+    spec = StageSpec("a", ok, K) if route is None else StageSpec("a", ok, K, route=route)
     assert spec.route == ()
     StageGraph([spec])
 
@@ -368,19 +365,19 @@ def test_random_routes(stages):
         name = f"s{index}"
         dependencies = list(dict.fromkeys(f"s{index - 1 - back}" for back in backs if back < index))
         router = next((one for one in dependencies if one in chosen), None)
-        label = label if router is not None else None
+        wanted = label if router is not None else None
         specs.append(
             StageSpec(
                 name,
                 chooses(choice) if is_router else ok,
                 ROUTE if is_router else K,
                 dependencies,
-                route=() if label is None else f"{router}:{label}",
+                route=() if wanted is None else f"{router}:{wanted}",
             )
         )
         if dependencies and all(expected[one] != "ok" for one in dependencies):
             expected[name] = "branch_not_taken"
-        elif label is not None and (expected[router] != "ok" or label not in chosen[router]):
+        elif wanted is not None and (expected[router] != "ok" or wanted not in chosen[router]):
             expected[name] = "route_not_taken"
         else:
             expected[name] = "ok"

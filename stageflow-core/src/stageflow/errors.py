@@ -137,7 +137,9 @@ class ErrorClass(StrEnum):
 
 def _rebuild(cls: type[StageflowError], args: tuple[object, ...]) -> StageflowError:
     """Unpickle without the constructor, whose arguments are gone; the attributes follow as state."""
-    return cls.__new__(cls, *args)
+    error = cls.__new__(cls, *args)
+    error.args = args  # an OSError, and so a TimeoutError, only sets them in its constructor
+    return error
 
 
 class StageflowError(Exception):

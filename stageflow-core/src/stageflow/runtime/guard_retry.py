@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, final
 
+from stageflow.context.checks import check_count, wrong_value
 from stageflow.errors import BuildProblem
 from stageflow.stages.stage import StageKind
 
@@ -29,7 +30,7 @@ class GuardRetryPolicy:
         timeout_seconds: Start no further round after that time since the first rejection.
 
     Raises:
-        ValueError: A limit below 1, or a time that is not positive.
+        ArgumentTypeError, ArgumentValueError: A limit below 1, or a time that is not positive.
     """
 
     __slots__ = ("hash_fields", "max_attempts", "retry_stage", "stagnation_limit", "timeout_seconds")
@@ -42,12 +43,10 @@ class GuardRetryPolicy:
         hash_fields: Sequence[str] | None = None,
         timeout_seconds: float | None = None,
     ) -> None:
-        if max_attempts < 1 or stagnation_limit < 1:
-            msg = f"max_attempts and stagnation_limit must be at least 1, not {max_attempts} and {stagnation_limit}"
-            raise ValueError(msg)
-        if timeout_seconds is not None and not timeout_seconds > 0:
-            msg = f"timeout_seconds must be positive, not {timeout_seconds}"
-            raise ValueError(msg)
+        check_count("GuardRetryPolicy", "max_attempts", max_attempts, least=1)
+        check_count("GuardRetryPolicy", "stagnation_limit", stagnation_limit, least=1)
+        if timeout_seconds is not None and not timeout_seconds > 0:  # refuses NaN too
+            raise wrong_value("GuardRetryPolicy", "timeout_seconds", "must be positive", timeout_seconds)
         self.retry_stage = retry_stage
         self.max_attempts = max_attempts
         self.stagnation_limit = stagnation_limit
@@ -165,8 +164,7 @@ class GuardRounds:
         self._last = fingerprint
         if self.rounds >= policy.max_attempts:
             return "max_attempts"
-        # One round shows an output once; it stagnates when further rounds bring nothing new.
-        if self.rounds > 1 and self._alike >= policy.stagnation_limit:
+        if self._alike > 1 and self._alike >= policy.stagnation_limit:
             return "stagnation"
         spent = (monotonic_ns() - self._since_ns) / 1e9
         if policy.timeout_seconds is not None and spent >= policy.timeout_seconds:

@@ -295,6 +295,8 @@ class Outcomes:
         if error is None:  # neither returned, nor raised, nor was timed out: that cannot be
             error = RuntimeError("the stage ended in no way at all")
         policy = stage.retry
+        if stage.loop is not None and self._send_back(stage, stage.loop):
+            return
         wanted = asked or (policy is not None and policy.wants(error))
         if not wanted or not self._try_again(attempt, error, getattr(error, "retry_after", None)):
             self._fail(stage, error, attempt.number, failed)

@@ -125,12 +125,14 @@ class RunRecorder:
             return
         _, late = await asyncio.wait([task], timeout=self._recording.timeout)
         if late:
+            waiting = len(self._calls)
+            self._calls.clear()
             task.cancel()
             _logger.warning(
                 "A run store or logger of pipeline %r was not done within %g s; %d calls were not made",
                 self._pipeline,
                 self._recording.timeout,
-                len(self._calls),
+                waiting,
             )
             await asyncio.wait([task])
 
@@ -144,6 +146,14 @@ class RunRecorder:
             call = self._calls.popleft()
             try:
                 await call()
-            except Exception as exc:
-                name = getattr(getattr(call, "func", call), "__qualname__", repr(call))
-                _logger.warning("%s of run %s raised", name, self._snapshot.pipeline_run_id, exc_info=exc)
+            except asyncio.CancelledError as exc:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise  # it is this Task that was cancelled, not something within the call
+                self._report(call, exc)
+            except Exception as exc:  # noqa: BLE001 - a store or logger is somebody else's code
+                self._report(call, exc)
+
+    def _report(self, call: Callable[[], Awaitable[Any]], error: BaseException) -> None:
+        name = getattr(getattr(call, "func", call), "__qualname__", repr(call))
+        _logger.warning("%s of run %s raised", name, self._snapshot.pipeline_run_id, exc_info=error)

@@ -141,7 +141,9 @@ class Run:
         """Why the run is ending early, or None while it is not."""
         if self._scheduler.stopping and self._ending is not None:
             return self._ending.what
-        return None if self._token is None else self._token.reason
+        if self._token is not None and self._token.reason is not None:
+            return self._token.reason
+        return None if self._parent is None else self._parent.cancel_reason
 
     def inputs_of(self, stage: str) -> StageInputs:
         """Return what *stage* may read."""

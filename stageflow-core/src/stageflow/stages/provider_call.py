@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Self, final
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["ProviderCall"]
 
 _logger = logging.getLogger("stageflow.runtime")
+_PATIENCE = 0.25
+"""How long a call waits for its logger, in seconds; it never fails because of it."""
 
 
 @final
@@ -73,12 +76,13 @@ class ProviderCall:
             raise CircuitBreakerOpenError(self._operation, self._provider)
         if self._logger is not None:
             try:
-                self._id = await self._logger.log_call_start(
-                    operation=self._operation,
-                    provider=self._provider,
-                    model_id=self._model_id,
-                    **self._context,
-                )
+                async with asyncio.timeout(_PATIENCE):
+                    self._id = await self._logger.log_call_start(
+                        operation=self._operation,
+                        provider=self._provider,
+                        model_id=self._model_id,
+                        **self._context,
+                    )
             except Exception:
                 _logger.warning("The provider call logger raised", exc_info=True)
         self._started_ns = monotonic_ns()
@@ -97,8 +101,9 @@ class ProviderCall:
                 await self._breaker.record_failure(**who, reason=said or "")
         if self._logger is not None and self._id is not None:
             try:
-                await self._logger.log_call_end(
-                    self._id, success=error is None, latency_ms=latency_ms, error=said, **self.metrics
-                )
+                async with asyncio.timeout(_PATIENCE):
+                    await self._logger.log_call_end(
+                        self._id, success=error is None, latency_ms=latency_ms, error=said, **self.metrics
+                    )
             except Exception:
                 _logger.warning("The provider call logger raised", exc_info=True)
