@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,8 +23,10 @@ def test_chunks_fit_follow_each_other_and_lose_nothing(text, limit, overlap):
     spans = chunk_spans(text, max_chars=limit, overlap=overlap)
     assert chunk_text(text, max_chars=limit, overlap=overlap) == [text[a:b] for a, b in spans]
     assert all(0 < b - a <= limit for a, b in spans)
-    assert ([a for a, _ in spans[:1]], [b for _, b in spans[-1:]]) == (([0], [len(text)]) if text else ([], []))
-    for (a, b), (c, d) in zip(spans, spans[1:], strict=False):
+    assert ([a for a, _ in spans[:1]], [b for _, b in spans[-1:]]) == (
+        ([0], [len(text)]) if text else ([], [])
+    )
+    for (a, b), (c, d) in pairwise(spans):
         assert a < c <= b < d
         assert b - c <= overlap
 
@@ -32,7 +36,7 @@ def test_chunks_of_tokens_fit_by_the_counter_given(text, limit, overlap):
     overlap = min(overlap, limit - 1)
     spans = chunk_spans(text, max_tokens=limit, overlap=overlap, count_tokens=words)
     assert all(words(text[a:b]) <= limit for a, b in spans)
-    for (a, b), (c, d) in zip(spans, spans[1:], strict=False):
+    for (a, b), (c, d) in pairwise(spans):
         assert a < c <= b < d
         assert words(text[c:b]) <= overlap
     if not overlap:

@@ -25,11 +25,18 @@ def test_the_same_key_gets_the_same_variant(key, variants):
 
 
 def test_the_variant_does_not_depend_on_the_process():
-    code = "from stageflow.stages.experiment import ab_route; print([ab_route(n, 'abc'.__class__('a b c').split()) for n in range(50)])"
+    code = (
+        "from stageflow.stages.experiment import ab_route\n"
+        "print([ab_route(number, ['a', 'b', 'c']) for number in range(50)])"
+    )
     wanted = str([ab_route(number, ["a", "b", "c"]) for number in range(50)])
     for seed in ("0", "1"):
         done = subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert done.stdout.strip() == wanted
 
@@ -48,7 +55,9 @@ def test_raising_a_share_moves_nobody_back():
 
 
 def test_experiments_are_independent():
-    pairs = {(ab_route(n, ["a", "b"], experiment="x"), ab_route(n, ["a", "b"], experiment="y")) for n in range(100)}
+    pairs = {
+        (ab_route(n, ["a", "b"], experiment="x"), ab_route(n, ["a", "b"], experiment="y")) for n in range(100)
+    }
     assert len(pairs) == 4
 
 
@@ -93,7 +102,11 @@ def test_the_router_routes():
     )
     assert pipeline.specs[0].kind is StageKind.ROUTE
     results = asyncio.run(pipeline.run())
-    assert {name: output.status.value for name, output in results.items()} == {"split": "ok", "a": "skip", "b": "ok"}
+    assert {name: output.status.value for name, output in results.items()} == {
+        "split": "ok",
+        "a": "skip",
+        "b": "ok",
+    }
     assert results["split"].data == {"route": "b", "experiment": "split"}
 
 
@@ -113,7 +126,9 @@ def test_the_key_is_the_user_or_the_session_or_the_run():
     assert route_of(router, user_id=user, session_id=session, pipeline_run_id=run) == wanted(user)
     assert route_of(router, session_id=session, pipeline_run_id=run) == wanted(session)
     assert route_of(router, pipeline_run_id=run) == wanted(run)
-    by_text = ABRouter([str(number) for number in range(1000)], experiment="x", key=lambda ctx: ctx.input_text)
+    by_text = ABRouter(
+        [str(number) for number in range(1000)], experiment="x", key=lambda ctx: ctx.input_text
+    )
     assert route_of(by_text) == wanted("text")
     assert route_of(ABRouter(["a", "b"]), "one", user_id=user) == ab_route(user, ["a", "b"], experiment="one")
     with pytest.raises(ArgumentTypeError):

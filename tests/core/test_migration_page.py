@@ -114,11 +114,10 @@ def one_graph():
     graph = two(ok, ok).build()
 
     async def main():
-        for context in (None, ContextSnapshot(), PipelineContext(), graph):
-            if context is not graph:
-                results = await graph.run(context)
-                assert isinstance(results, PipelineResults)
-                assert isinstance(results["a"], StageOutput)
+        for context in (None, ContextSnapshot(), PipelineContext()):
+            results = await graph.run(context)
+            assert isinstance(results, PipelineResults)
+            assert isinstance(results["a"], StageOutput)
 
     asyncio.run(main())
 
@@ -149,7 +148,7 @@ def retry():
 def undeclared():
     with pytest.raises(StageExecutionError) as caught:
         run(two(ok, reads_a, ()))
-    assert isinstance(caught.value.original, (UndeclaredDependencyError, StageExecutionError))
+    assert isinstance(caught.value.original, UndeclaredDependencyError)
 
 
 def read_only():
@@ -183,7 +182,7 @@ def branches():
 
 
 def no_interceptors():
-    assert two(ok, ok).build(interceptors=[]).interceptors == []
+    assert two(ok, ok).build(interceptors=[]).interceptors == ()
     assert all(isinstance(one, BaseInterceptor) for one in two(ok, ok).build().interceptors)
     assert two(ok, ok).build().interceptors
 
@@ -224,30 +223,29 @@ def logging_setup():
     logger.handlers.clear()
 
 
-CHECKS = dict(
-    zip(
-        BEHAVIOUR,
-        [
-            build_validates,
-            duplicates,
-            one_graph,
-            dependants_of_a_failure,
-            partial_results,
-            retry,
-            undeclared,
-            read_only,
-            conditional,
-            branches,
-            no_interceptors,
-            condition,
-            condition_that_raises,
-            registry,
-            runner,
-            logging_setup,
-        ],
-        strict=True,
-    )
-)
+# Which check is about which row, by words of its first column.
+CHECKS = {
+    "missing or circular": build_validates,
+    "two stages with one name": duplicates,
+    "two graphs": one_graph,
+    "Dependants of a failed stage": dependants_of_a_failure,
+    "lost with the error": partial_results,
+    "StageOutput.retry": retry,
+    "declared no dependencies": undeclared,
+    "change what others read": read_only,
+    "conditional=True": conditional,
+    "with_conditional_branch": branches,
+    "interceptors=[]": no_interceptors,
+    "ConditionalDependency": condition,
+    "condition that raised": condition_that_raises,
+    "pipeline_registry": registry,
+    "PipelineRunner": runner,
+    "setup_logging": logging_setup,
+}
+
+
+def test_every_row_has_a_check():
+    assert [[words for words in CHECKS if words in row] for row in BEHAVIOUR] == [[words] for words in CHECKS]
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=lambda check: check.__name__)

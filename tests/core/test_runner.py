@@ -148,9 +148,17 @@ def test_what_a_run_starts_with():
     one, two = UUID(int=1), UUID(int=2)
     data = run(chain(seen), input_text="hi", user_id=one, org_id=str(two)).stages["s0"]["data"]
     assert data == {"mode": "practice", "metadata": {}, "text": "hi", "user": str(one), "org": str(two)}
-    snapshot = ContextSnapshot(RunIdentity(user_id=one), input_text="old", execution_mode="exam", metadata={"a": 1})
+    snapshot = ContextSnapshot(
+        RunIdentity(user_id=one), input_text="old", execution_mode="exam", metadata={"a": 1}
+    )
     data = run(chain(seen), snapshot=snapshot, org_id=two, metadata={"b": 2}).stages["s0"]["data"]
-    assert data == {"mode": "exam", "metadata": {"a": 1, "b": 2}, "text": "old", "user": str(one), "org": str(two)}
+    assert data == {
+        "mode": "exam",
+        "metadata": {"a": 1, "b": 2},
+        "text": "old",
+        "user": str(one),
+        "org": str(two),
+    }
     data = run(chain(seen), snapshot=snapshot, input_text="new", execution_mode="x").stages["s0"]["data"]
     assert (data["mode"], data["text"]) == ("x", "new")
     assert run(chain(seen), pipeline_run_id=one).pipeline_run_id == one
@@ -277,7 +285,9 @@ def logger():
     logger = logging.getLogger("stageflow.tests.runner")
     logger.propagate = False
     yield logger
-    for handler in [one for one in logger.handlers if type(one) in (logging.NullHandler, logging.StreamHandler)]:
+    for handler in [
+        one for one in logger.handlers if type(one) in (logging.NullHandler, logging.StreamHandler)
+    ]:
         logger.removeHandler(handler)
     logger.setLevel(logging.NOTSET)
 
@@ -294,7 +304,10 @@ def test_logging_is_set_up_once_and_leaves_others_handlers(logger):
     logger.info("hello %s", "Ada", extra={"stage": "greet"})
     assert first.getvalue() == ""
     line = json.loads(second.getvalue())
-    assert line.items() >= {"level": "INFO", "message": "hello Ada", "stage": "greet", "logger": logger.name}.items()
+    assert (
+        line.items()
+        >= {"level": "INFO", "message": "hello Ada", "stage": "greet", "logger": logger.name}.items()
+    )
 
 
 def test_lines_for_people(logger):

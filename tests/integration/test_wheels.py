@@ -49,5 +49,7 @@ def test_a_sibling_alone_with_core_is_loaded(name: str, wheels: dict[str, str], 
 
 def test_all_of_them_are_loaded_and_none_where_all_are_denied(wheels: dict[str, str], tmp_path: Path):
     assert loaded(tmp_path / "venv", wheels, SIBLINGS) == dict.fromkeys(SIBLINGS, "loaded")
-    listing = run(str(tmp_path / "venv/bin/stageflow"), "plugins", "list", "--json", STAGEFLOW_DISABLED_PLUGINS="*")
+    listing = run(
+        str(tmp_path / "venv/bin/stageflow"), "plugins", "list", "--json", STAGEFLOW_DISABLED_PLUGINS="*"
+    )
     assert {plugin["state"] for plugin in json.loads(listing)["plugins"]} == {"disabled"}
