@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from stageflow.events import clear_event_sink
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -17,6 +18,14 @@ NO_GAPS = os.environ.get("STAGEFLOW_NO_GAPS") == "1"
 settings.register_profile("quick", max_examples=30, derandomize=True, deadline=None)
 settings.register_profile("deep", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(autouse=True)
+def no_event_sink() -> Generator[None]:
+    """Let no test hear of a sink that an earlier one has set."""
+    clear_event_sink()
+    yield
+    clear_event_sink()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -64,6 +64,23 @@ def test_an_overlap_begins_with_a_whole_word():
     ]
 
 
+def test_an_overlap_of_tokens():
+    assert chunk_text("a b c d e f", max_tokens=3, overlap=1, count_tokens=words) == [
+        "a b c ",
+        "c d e ",
+        "e f",
+    ]
+
+
+def test_an_overlap_that_leaves_no_room_is_left_out():
+    twice = chunk_text("abc def ghi", max_tokens=3, overlap=2, count_tokens=lambda text: 2 * words(text))
+    assert twice == ["abc ", "def ", "ghi"]
+
+
+def test_where_the_overlap_holds_one_word_only_it_is_cut():
+    assert chunk_text("abcdefgh", max_chars=4, overlap=2) == ["abcd", "cdef", "efgh"]
+
+
 def test_a_counter_that_never_fits_still_comes_to_an_end():
     assert chunk_text("abc", max_tokens=1, count_tokens=lambda text: 5) == ["a", "b", "c"]
 

@@ -14,7 +14,7 @@ from stageflow.context import ArgumentTypeError
 from stageflow.errors import ConfigurationError
 from stageflow.pipeline.builders import PipelineBuilder, PipelineSpec
 from stageflow.pipeline.conditions import ConditionalDependency
-from stageflow.pipeline.file_pipelines import PipelineFileError, PipelineFileNotFoundError
+from stageflow.pipeline.file_pipelines import PipelineFileError, PipelineFileNotFoundError, pipelines_in
 from stageflow.pipeline.lint import (
     DependencyIssue,
     DependencyLintResult,
@@ -190,6 +190,20 @@ def test_what_has_no_source_reads_nothing():
     assert SourceReads().of(reads) == []
 
 
+def test_a_source_that_has_changed_reads_what_it_reads_now(tmp_path):
+    path = tmp_path / "changing.py"
+    text = "async def work(ctx):\n    return ctx.inputs.get_from('{}', 'x')\n"
+    for name in ("a", "bb"):
+        path.write_text(text.format(name), "utf-8")
+        namespace = {}
+        exec(compile(path.read_text("utf-8"), str(path), "exec"), namespace)  # noqa: S102 - the case
+        assert [read.stage for read in SourceReads().of(namespace["work"])] == [name]
+    path.write_text("async def (", "utf-8")
+    assert SourceReads().of(namespace["work"]) == []
+    path.write_text("async def other(ctx):\n    pass\n", "utf-8")
+    assert SourceReads().of(namespace["work"]) == []
+
+
 def test_a_misspelt_read_is_answered_with_the_right_name():
     async def misspelt(ctx):
         return ctx.inputs.get_from("grete", "x")
@@ -362,6 +376,18 @@ def test_a_file_may_import_its_neighbour(write, tmp_path):
         assert shown(lint_pipeline_file(path)) == [("error", "pipeline.<module>", None)]
     finally:
         sys.modules.pop("lint_test_neighbour", None)
+
+
+def test_two_files_may_be_looked_at_at_once(write, tmp_path):
+    other = tmp_path / "other.py"
+    other.write_text(
+        "from stageflow import Pipeline\npipeline = Pipeline()\nimport sys\nsys.path.pop(0)\n", "utf-8"
+    )
+    before = [*sys.path]
+    with pipelines_in(write(FILE)) as found, pipelines_in(other) as more:
+        assert len(found) == 4
+        assert [*more] == ["pipeline"]
+    assert [*sys.path] == before
 
 
 def test_a_file_without_pipelines_is_valid_with_a_warning(write):

@@ -661,6 +661,24 @@ async def test_contexts_that_are_given_are_marked_as_in_0_9(sink):
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("emits", [True, False])
+async def test_a_running_child_is_told_of_once_though_its_context_is_given(emits, sink):
+    contexts = {}
+
+    async def runner(child):
+        contexts[child.pipeline_run_id] = child
+        await asyncio.Event().wait()
+
+    parent = PipelineContext(pipeline_run_id=uuid4(), event_sink=sink)
+    spawner = SubpipelineSpawner(emit_events=emits)
+    spawning = asyncio.create_task(spawner.spawn("any", parent, None, "plan", runner))
+    await until(lambda: contexts)
+    await spawner.cancel_with_children(parent.pipeline_run_id, contexts=contexts)
+    assert not (await spawning).success
+    assert sink.types.count("pipeline.canceled") == (2 if emits else 0)
+
+
+@pytest.mark.asyncio
 async def test_spawners_with_other_trackers_are_found(sink, left_over):
     """What runs on the loop is known whoever started it; a tracker only watches."""
     reached, tracker, run_id = asyncio.Event(), ChildRunTracker(), uuid4()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 
 import pytest
@@ -194,15 +193,3 @@ def test_equal_programs_go_on_in_the_same_order() -> None:
         return seen
 
     assert once() == once()
-
-
-def test_a_process_is_waited_for_in_real_time() -> None:
-    async def main() -> bytes:
-        async with asyncio.timeout(30):
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", "print('hi')", stdout=asyncio.subprocess.PIPE
-            )
-            said, _ = await process.communicate()
-        return said.strip()
-
-    assert run_virtual(main()) == b"hi"

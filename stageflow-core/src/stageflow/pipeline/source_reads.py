@@ -96,6 +96,7 @@ class SourceReads:
         known = self._files.get(file)
         if known is None:
             known = self._files[file] = {}
+            linecache.checkcache(file)  # it may have been changed since somebody read it
             try:
                 tree = ast.parse("".join(linecache.getlines(file)))
             except (SyntaxError, ValueError, RecursionError):

@@ -116,11 +116,8 @@ class _Tokens(_Characters):
 
     def furthest(self, start: int, limit: int) -> int:
         text, length = self.text, len(self.text)
-        low, step = (
-            start + 1,
-            limit * CHARS_PER_TOKEN,
-        )  # a chunk has one character at least, whatever it counts
-        high = low
+        low = high = start + 1  # a chunk has one character at least, whatever it counts
+        step = limit * CHARS_PER_TOKEN
         while high < length and self._count(text[start:high]) <= limit:
             low, high, step = high, min(high + step, length), step * 2
         if self._count(text[start:high]) <= limit:

@@ -10,10 +10,8 @@ a point is known by who waits where for the how-manieth time, and a run that doe
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, final
 
 from stageflow.testing.cancelling import deliver
@@ -24,7 +22,7 @@ from stageflow.testing.stepping import Stepped
 from stageflow.testing.whereabouts import innermost, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
     from types import CodeType
 
     from stageflow.testing.cancelling import Moment
@@ -206,21 +204,20 @@ def cancel_everywhere(
     ```
     """
     title = name or getattr(make, "__qualname__", repr(make)).rpartition("<locals>.")[2]
-    with _quiet_collector():
-        first, problems = _settled(make)
-        report = CancelReport(title, first.points)
+    first, problems = _settled(make)
+    report = CancelReport(title, first.points)
+    if problems:
+        report.failures.append(CancelFailure(None, "before", "caller", tuple(problems), first.timeline))
+    for plan in _plans(first, targets, moments, again=again):
+        one, problems = _delivered(make, plan)
+        report.runs += 1
+        report.delivered += one.delivered
+        if not one.reached:
+            report.missed.append(plan.point)
+        report.outcomes[one.outcome] = report.outcomes.get(one.outcome, 0) + 1
         if problems:
-            report.failures.append(CancelFailure(None, "before", "caller", tuple(problems), first.timeline))
-        for plan in _plans(first, targets, moments, again=again):
-            one, problems = _delivered(make, plan)
-            report.runs += 1
-            report.delivered += one.delivered
-            if not one.reached:
-                report.missed.append(plan.point)
-            report.outcomes[one.outcome] = report.outcomes.get(one.outcome, 0) + 1
-            if problems:
-                failure = CancelFailure(plan.point, plan.moment, plan.target, tuple(problems), one.timeline)
-                report.failures.append(failure)
+            failure = CancelFailure(plan.point, plan.moment, plan.target, tuple(problems), one.timeline)
+            report.failures.append(failure)
     sys.stdout.write(f"{report}\n")
     if report.failures and raise_failures:
         shown = "\n".join(map(str, report.failures[:_SHOWN]))
@@ -326,9 +323,12 @@ class _Pass:
         finally:
             random.setstate(state)
             self._counting = False
+        for task, name in self._names.items():
+            # What a Task says when it goes; which may be late, if it is part of a cycle.
+            if task.done() and not task.cancelled() and getattr(task, "_log_traceback", False):
+                self._problems.append(f"nobody has retrieved the exception of {name}: {task.exception()!r}")
         self._caller = self._main = self._watch = None
         self._names.clear()
-        gc.collect()  # Tasks whose exception nobody has seen say so when they go
         self._check_events()
         return self._problems
 
@@ -397,7 +397,8 @@ class _Pass:
         self.reached = True
         victims: list[asyncio.Task[Any] | None]
         if plan.target == "all":
-            victims = [one for one in asyncio.all_tasks() if one is not self._main]
+            # Which comes first is chance in asyncio; here the helpers before those who wait for them.
+            victims = [one for one in reversed(self._names) if not one.done()]
         else:
             victims = [self._caller if plan.target == "caller" else task]
         if task is None:
@@ -441,17 +442,3 @@ class _Pass:
             self.probe.events.assert_paired()
         except AssertionError as exc:
             self._problems.append(str(exc).partition("\nThe timeline:")[0])
-
-
-@contextmanager
-def _quiet_collector() -> Generator[None]:
-    """Keep what is alive out of the garbage collector's sight, so that collecting after each run costs nothing."""
-    if gc.get_freeze_count():
-        yield
-        return
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
