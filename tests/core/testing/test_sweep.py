@@ -186,8 +186,8 @@ def test_what_the_event_loop_complains_of() -> None:
         return run()
 
     (found,) = problems_of(careless, targets=())
-    assert found.startswith("the event loop's exception handler got: Exception in callback divmod(1, 0)")
-    assert found.endswith("ZeroDivisionError('integer division or modulo by zero')")
+    assert found.startswith("the event loop's exception handler got: Exception in callback divmod(")
+    assert "ZeroDivisionError(" in found
 
 
 def test_the_message_shows_where_and_the_timeline() -> None:

@@ -102,6 +102,7 @@ class Outcomes:
         "_graph",
         "_guards",
         "_places",
+        "_reopened",
         "_rounds",
         "_run",
         "_scheduler",
@@ -120,6 +121,7 @@ class Outcomes:
         self._told: set[int] = set()  # stages whose end has been told though they did not settle
         self._guards: dict[int, GuardRounds] = {}  # of guards that have rejected something
         self._rounds: dict[int, int] = {}  # of stages that a guard has sent back
+        self._reopened: set[int] = set()  # those of them that have started again, and not ended
         self._places: StagePlaces | None = None
         self.progress = Progress(graph.stages)
 
@@ -145,13 +147,13 @@ class Outcomes:
     def tell_left_behind(self) -> None:
         """Emit what has become of stages that did not settle, because the run ended first."""
         for stage in self.progress.unsettled():
-            if stage.number in self._told:
+            number = stage.number
+            if number in self._told:
                 continue
-            if stage.number in self._attempts or stage.number in self._rounds:
-                self._emit(
-                    stage, vocabulary.STAGE_CANCELLED, {"attempt": self._attempts.get(stage.number, 0) or 1}
-                )
-            else:
+            rejecting = number in self._rounds and stage.loop is not None
+            if rejecting or number in self._attempts or number in self._reopened:
+                self._emit(stage, vocabulary.STAGE_CANCELLED, {"attempt": self._attempts.get(number, 0) or 1})
+            elif number not in self._rounds:  # else the end of its last round has been told
                 self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": SkipReason.RUN_STOPPED})
 
     # --- what the scheduler asks ------------------------------------------------------------------------
@@ -257,6 +259,7 @@ class Outcomes:
 
     def _hand_over(self, stage: CompiledStage, output: StageOutput, kept: str | None = None) -> None:
         """Keep an output, forward what came with it, and make ready whoever waited for it last."""
+        self._reopened.discard(stage.number)
         ready = self.progress.settle(stage, output, kept)
         if ready and not self._scheduler.stopping:
             self._scheduler.ready.extend(ready)
@@ -447,6 +450,7 @@ class Outcomes:
         """Tell that a stage starts, or, if a guard has sent it back, that it starts once more."""
         data: dict[str, Any] = {"kind": stage.spec.kind.value}
         if stage.number in self._rounds:
+            self._reopened.add(stage.number)
             self._emit(stage, vocabulary.STAGE_RETRYING, {**data, "round": self._rounds[stage.number]})
         else:
             self._emit(stage, vocabulary.STAGE_STARTED, data)

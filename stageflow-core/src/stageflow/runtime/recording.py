@@ -123,7 +123,12 @@ class RunRecorder:
         task = self._task
         if task is None:
             return
-        _, late = await asyncio.wait([task], timeout=self._recording.timeout)
+        try:
+            _, late = await asyncio.wait([task], timeout=self._recording.timeout)
+        except asyncio.CancelledError:  # by somebody who cancels every Task there is
+            task.cancel()
+            await asyncio.wait([task])
+            raise
         if late:
             waiting = len(self._calls)
             self._calls.clear()
