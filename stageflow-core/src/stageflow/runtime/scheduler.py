@@ -204,7 +204,7 @@ class Scheduler:
             await self._drive(task)
 
     @coroutine
-    def _drive(self, task: asyncio.Task[None]) -> Generator[Any, Any, None]:  # noqa: C901, PLR0912 - one hot loop
+    def _drive(self, task: asyncio.Task[None]) -> Generator[Any, Any, None]:  # noqa: C901, PLR0912, PLR0915 - one hot loop
         """Run ready stages, one after another, until none is left or this lane may not be used again."""
         outcomes, ready, context = self._outcomes, self.ready, self._context
         turn_ns = monotonic_ns()
@@ -241,6 +241,8 @@ class Scheduler:
                 if attempt.task is not None:
                     self._suspended.pop(attempt, None)
                 now_ns = monotonic_ns()
+                if attempt.task is not None:  # it suspended, so the loop has had its turn
+                    turn_ns = now_ns
                 rest = outcomes.leave(attempt, value, error, now_ns)
                 if rest is not None:
                     self.grow()
