@@ -369,6 +369,38 @@ async def test_dependants_and_callers_cannot_change_what_a_stage_handed_over(tam
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "mine", [{}, {"x": 1}, {"x": 1, "y": "text", "z": None}], ids=["empty", "one", "several"]
+)
+@pytest.mark.parametrize("wrapped", [False, True], ids=["mapping", "output"])
+async def test_flat_data_is_copied_and_read_only_too(mine, wrapped):
+    """Nothing in it can hold anything, which the kernel has a short way for."""
+    mine, before = dict(mine), dict(mine)
+
+    async def makes(ctx):
+        return StageOutput.ok(mine) if wrapped else mine
+
+    async def tampers(ctx):
+        with pytest.raises(ReadOnlyDataError):
+            ctx.inputs.get_output("makes").data["more"] = 1
+        mine["later"] = 2
+
+    results = (
+        await Pipeline().with_stage("makes", makes, K).with_stage("tampers", tampers, K, ["makes"]).run()
+    )
+    assert results["makes"].data == before
+    assert mine == {**before, "later": 2}
+    for attack in (
+        lambda data: data.update(x=2),
+        lambda data: data.setdefault("new", 1),
+        lambda data: data.clear(),
+    ):
+        with pytest.raises(ReadOnlyDataError):
+            attack(results["makes"].data)
+    assert results["makes"].data == before
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("wrapped", [False, True], ids=["mapping", "output"])
 async def test_the_stages_own_objects_stay_its_own(wrapped):
     mine = given()
@@ -406,6 +438,39 @@ async def test_typed_values_are_read_only_and_the_stages_own_objects_stay_its_ow
     assert results.value(uses) == 1
     assert results.value(makes) == [[1], [2]]
     assert mine == [[1, 6], [2]]
+
+
+@pytest.mark.asyncio
+async def test_a_large_output_is_frozen_in_slices(sink):
+    """Others get a turn for every 20,000 elements or so between what the stage returned and its end."""
+    turns = returned = completed = 0
+
+    async def counts():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def makes(ctx):
+        nonlocal returned
+        rows = [[number] for number in range(200_000)]
+        await asyncio.sleep(0)
+        returned = turns
+        return {"rows": rows}
+
+    def hears(type, _):
+        nonlocal completed
+        if type == "stage.makes.completed":
+            completed = turns
+
+    sink.hook = hears
+    counting = asyncio.create_task(counts())
+    results = await Pipeline().with_stage("makes", makes, K).run(sink=sink)
+    counting.cancel()
+    await asyncio.wait([counting])
+    assert completed - returned >= 9
+    with pytest.raises(ReadOnlyDataError):
+        results["makes"].data["rows"][-1].append(1)
 
 
 # --- runs beside each other ----------------------------------------------------------------------------------

@@ -81,6 +81,30 @@ async def test_a_longer_limit_of_its_own_extends_nothing():
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("own", [None, 60], ids=["none of its own", "a longer one of its own"])
+async def test_a_nested_run_that_its_stage_shields_ends_by_the_inherited_deadline(own, new_sink):
+    watched, inner_sink = Watched(), new_sink()
+    inner = Pipeline("inner").with_stage("hangs", watched, K)
+
+    async def shields(ctx):
+        nested = asyncio.create_task(inner.run(timeout=own, sink=inner_sink))
+        try:
+            await asyncio.shield(nested)
+        finally:
+            done, _ = await asyncio.wait([nested], timeout=1)
+            nested.cancel()
+            await asyncio.wait([nested])
+            assert done
+            assert isinstance(nested.exception(), RunTimeoutError)
+
+    results = await Pipeline().with_stage("shields", shields, K).run(timeout=0.02, raise_errors=False)
+    assert isinstance(results.error, RunTimeoutError)
+    assert "shields" not in results, results["shields"].error
+    assert inner_sink.data("pipeline.cancelled")["reason"].startswith("the run's limit")
+    assert watched.stopped == 1
+
+
+@pytest.mark.asyncio
 async def test_a_shorter_limit_of_its_own_ends_only_the_nested_run(sink):
     watched = Watched()
     inner = Pipeline("inner").with_stage("hangs", watched, K)

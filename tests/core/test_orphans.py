@@ -506,9 +506,12 @@ async def test_callbacks_of_concurrent_runs_do_not_mix():
 PROGRAM = textwrap.dedent(
     """
     import asyncio
+    import signal
     import sys
     from stageflow import Pipeline, StageKind
 
+    # A suite that runs in the background was started with the signal ignored, and its children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     K = StageKind.WORK
     types = []
 
