@@ -128,6 +128,32 @@ async def test_each_stage_of_a_loop_ends_once_a_round(rejects, sink):
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("how", ["raises", "asks"])
+@pytest.mark.parametrize("failures", range(4))
+async def test_a_guard_uses_up_its_own_attempts_before_it_sends_back(how, failures, sink):
+    """A guard whose service is away for a moment has not rejected anything."""
+    calls = 0
+
+    async def check(ctx):
+        nonlocal calls
+        calls += 1
+        if calls <= failures and how == "raises":
+            raise ConnectionError("away")
+        return StageOutput.retry("away") if calls <= failures else None
+
+    writer = Writer()
+    pipeline = (
+        Pipeline()
+        .with_stage("write", writer, K)
+        .with_stage("guard", check, GUARD, ["write"], retry=RetryPolicy(2, base_delay=0, jitter=False))
+    )
+    await build(pipeline, guard=GuardRetryPolicy("write", 9, stagnation_limit=9)).run(sink=sink)
+    assert calls == failures + 1
+    assert writer.calls == 1 + failures // 2  # two attempts are a round
+    assert len(told(sink, "scheduled")) == failures // 2
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("mode", FailureMode)
 @pytest.mark.parametrize("most", [1, 2, 3])
 async def test_a_guard_that_never_passes_fails_in_the_end(mode, most, sink):

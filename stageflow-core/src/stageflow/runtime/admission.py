@@ -46,8 +46,7 @@ class StagePlaces:
         Every stage asks for its own place first and for the run's second, so no two can wait for each other.
 
         Raises:
-            OverloadError: The line is full. Its ``__cause__`` is None, and the stage may be skipped instead, if
-                ``skips_overload`` says so.
+            OverloadError: The line is full; ``skips_overload`` says whether the stage is skipped instead of failed.
         """
         held = self._held.setdefault(stage.number, [])
         for limit in (stage.limit, self._run_limit):

@@ -237,8 +237,7 @@ class Outcomes:
             self._again_or_fail(attempt, output)
             return
         if status is StageStatus.FAIL:
-            if stage.loop is None or not self._send_back(stage, stage.loop):
-                self._fail(stage, RuntimeError(output.error), attempt.number, output)
+            self._give_up(stage, RuntimeError(output.error), attempt.number, output)
             return
         self._hand_over(stage, output)
         if self._guards and stage.number in self._guards:
@@ -273,20 +272,17 @@ class Outcomes:
 
     def _end_badly(self, attempt: Attempt, error: BaseException | None, duration_ms: float) -> None:
         stage = attempt.stage
-        failed = StageOutput.fail(said(error)).with_duration(duration_ms)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             self._run.fatal = error
-            self._fail(stage, error, attempt.number, failed)
+            self._fail(stage, error, attempt.number, StageOutput.fail(said(error)).with_duration(duration_ms))
             return
         asked = isinstance(error, RetryRequestedError)
         if isinstance(error, RetryRequestedError):
             error = error.original
-            failed = StageOutput.fail(said(error)).with_duration(duration_ms)
         if attempt.interrupted is Interruption.TIMED_OUT:
             timed_out = StageTimeoutError(stage.name, attempt.timeout or 0.0)
             timed_out.__cause__ = None if isinstance(error, asyncio.CancelledError) else error
             error = timed_out
-            failed = StageOutput.fail(said(error)).with_duration(duration_ms)
         elif attempt.interrupted is Interruption.STOPPED and isinstance(error, asyncio.CancelledError):
             self._cut_short(attempt, duration_ms)
             return
@@ -297,12 +293,17 @@ class Outcomes:
             return
         if error is None:  # neither returned, nor raised, nor was timed out: that cannot be
             error = RuntimeError("the stage ended in no way at all")
-        policy = stage.retry
-        if stage.loop is not None and self._send_back(stage, stage.loop):
-            return
-        wanted = asked or (policy is not None and policy.wants(error))
+        wanted = asked or (stage.retry is not None and stage.retry.wants(error))
         if not wanted or not self._try_again(attempt, error, getattr(error, "retry_after", None)):
-            self._fail(stage, error, attempt.number, failed)
+            failed = StageOutput.fail(said(error)).with_duration(duration_ms)
+            self._give_up(stage, error, attempt.number, failed)
+
+    def _give_up(
+        self, stage: CompiledStage, error: BaseException, attempts: int, output: StageOutput
+    ) -> None:
+        """There is no further attempt: a guard may send back what it guards, and all else has failed."""
+        if stage.loop is None or not self._send_back(stage, stage.loop):
+            self._fail(stage, error, attempts, output)
 
     def _cut_short(self, attempt: Attempt, duration_ms: float) -> None:
         """A stage gave way to the end of the run."""
@@ -315,7 +316,7 @@ class Outcomes:
         policy = attempt.stage.retry or DEFAULT_RETRY
         wanted = policy.wants_status(output.status)
         if not wanted or not self._try_again(attempt, error, output.data.get("retry_after")):
-            self._fail(attempt.stage, error, attempt.number, output)
+            self._give_up(attempt.stage, error, attempt.number, output)
 
     def _try_again(self, attempt: Attempt, error: BaseException, retry_after: object) -> bool:
         """Schedule another attempt, if there may be one."""

@@ -74,14 +74,8 @@ class Progress:
         return ready
 
     def obstacle(self, stage: CompiledStage) -> str | None:
-        """Return why a ready stage may not start, or None: rules 1 to 5 of ``docs/explanation/outcomes.md``."""
-        if stage.number in self._irregular:
-            reason = self._irregularity(stage)
-            if reason is not None:
-                return reason
-        if stage.router is not None and self.route_of(stage) == ():
-            return SkipReason.ROUTE_NOT_TAKEN
-        return None
+        """Return why a ready stage may not start, or None: rules 1 to 4 of ``docs/explanation/outcomes.md``."""
+        return self._irregularity(stage) if stage.number in self._irregular else None
 
     def _irregularity(self, stage: CompiledStage) -> str | None:
         skipped = missing = False
