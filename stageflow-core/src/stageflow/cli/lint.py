@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from stageflow.cli.linting import (
+from stageflow.pipeline.lint import (
     DependencyIssue,
     DependencyLintResult,
     IssueSeverity,

@@ -10,16 +10,17 @@ import click
 from stageflow.cli import options
 from stageflow.cli.failure import show_error
 from stageflow.cli.jsonable import dump
-from stageflow.cli.linting import DependencyLintResult, IssueSeverity, error_issue, lint_target
+from stageflow.cli.linting import error_issue, lint_target
 from stageflow.cli.output import put, reserved_stdout
 from stageflow.cli.program import FAILED, OK
 from stageflow.cli.terminal import coloured
 from stageflow.errors import StageflowError
+from stageflow.pipeline.lint import DependencyLintResult, IssueSeverity
 
 if TYPE_CHECKING:
     from stageflow.app import Stageflow
-    from stageflow.cli.linting import DependencyIssue
     from stageflow.cli.session import Session
+    from stageflow.pipeline.lint import DependencyIssue
 
 __all__ = ["command"]
 

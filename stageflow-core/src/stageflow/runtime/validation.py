@@ -10,11 +10,13 @@ from stageflow.errors import BuildProblem, CycleDetectedError, PipelineValidatio
 from stageflow.stages.stage import StageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from stageflow.stages.spec import StageSpec
 
 __all__ = ["find_cycles", "find_problems", "raise_problems", "validate"]
+
+_MOST_HINTS = 10
 
 
 def validate(specs: Sequence[StageSpec], *, pipeline: str, more: Iterable[BuildProblem] = ()) -> None:
@@ -61,8 +63,9 @@ def find_problems(specs: Sequence[StageSpec]) -> list[BuildProblem]:
                 BuildProblem("SF-BUILD-DUPLICATE", message, fix="Rename one of them", stages=[spec.name])
             )
         by_name.setdefault(spec.name, spec)
+    hints = _hints(by_name)
     for spec in by_name.values():
-        problems += _dependency_problems(spec, by_name)
+        problems += _dependency_problems(spec, by_name, hints)
         if spec.route and all(map(_is_text, spec.route)):
             problems += _route_problems(spec, by_name)
     edges = {
@@ -224,7 +227,21 @@ def _returns_plainly(function: Any) -> bool:
     )
 
 
-def _dependency_problems(spec: StageSpec, known: Mapping[str, StageSpec]) -> Iterator[BuildProblem]:
+def _hints(known: Mapping[str, StageSpec]) -> Callable[[str], str]:
+    """Return what suggests known names; to compare with all of them takes its time, so only the first few times."""
+    asked: dict[str, str] = {}
+
+    def hint(name: str) -> str:
+        if name not in asked:
+            asked[name] = close_matches(name, known) if len(asked) < _MOST_HINTS else ""
+        return asked[name]
+
+    return hint
+
+
+def _dependency_problems(
+    spec: StageSpec, known: Mapping[str, StageSpec], hints: Callable[[str], str]
+) -> Iterator[BuildProblem]:
     for dependency in dict.fromkeys(filter(_is_text, spec.dependencies)):
         if dependency == spec.name:
             message = f"Stage {spec.name!r} depends on itself"
@@ -232,8 +249,7 @@ def _dependency_problems(spec: StageSpec, known: Mapping[str, StageSpec]) -> Ite
             yield BuildProblem("SF-BUILD-SELF-DEPENDENCY", message, fix=fix, stages=[spec.name])
         elif dependency not in known:
             message = f"Stage {spec.name!r} depends on {dependency!r}, which is not in the pipeline"
-            hint = close_matches(str(dependency), known)
-            fix = hint or f"Add a stage {dependency!r}, or remove the dependency"
+            fix = hints(dependency) or f"Add a stage {dependency!r}, or remove the dependency"
             yield BuildProblem("SF-BUILD-UNKNOWN-DEPENDENCY", message, fix=fix, stages=[spec.name])
 
 
