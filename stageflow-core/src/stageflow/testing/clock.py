@@ -56,8 +56,10 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     and results say what the machine really took, and whatever reads the clock by itself needs to be given another,
     as in ``InMemoryIdempotencyStore(clock=loop.time)``.
 
-    While a thread (``asyncio.to_thread``), a socket or a process of the loop is at work, time passes as on the wall,
-    because nobody knows how long that takes. Of threads that were not started through the loop it knows nothing.
+    While a thread (``asyncio.to_thread``), a socket or a pipe of the loop is open, time passes as on the wall, because
+    nobody knows how long that takes. Of threads that were not started through the loop it knows nothing, and a child
+    process counts only as long as a pipe to it is open: its end is reported by such a thread. Run what starts child
+    processes on an ordinary loop.
 
     One thing in a run goes by the real clock: a lane that has run stages inline for more than a millisecond lets others
     have a turn. So on a slow machine stages that are ready at the same time may start in another order.
@@ -107,7 +109,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     @property
     def waits_for_the_world(self) -> bool:
-        """Whether a thread, a socket or a process is at work, so that time passes as on the wall."""
+        """Whether a thread is at work or a socket or pipe is open, so that time passes as on the wall."""
         return (
             self._at_work > 0 or len(self._watched.get_map()) > 1
         )  # one is the loop's own way of being woken
