@@ -42,7 +42,7 @@ lint: env ## style, layers, and no registry address in a file
 
 types: env ## pyright and mypy, both strict
 	$(BIN)/pyright --project pyproject.toml
-	$(BIN)/mypy $(wildcard stageflow-*/src) tests/typing/right.py
+	$(BIN)/mypy $(wildcard stageflow-*/src) tests/typing/right
 
 bench: env ## benchmarks, as ratios to a baseline of the same run
 	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit; done

@@ -81,7 +81,7 @@ def test_wheel_is_typed_and_holds_its_licence(wheel: zipfile.ZipFile) -> None:
 def test_root_configuration_names_every_package() -> None:
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     assert tool["uv"]["sources"] == {name: {"workspace": True} for name in PACKAGES}
-    assert tool["pyright"]["include"] == [*(f"{name}/src" for name in PACKAGES), "tests/typing/right.py"]
+    assert tool["pyright"]["include"] == [*(f"{name}/src" for name in PACKAGES), "tests/typing/right"]
     assert tool["mypy"]["mypy_path"].split(":") == [f"{name}/src" for name in PACKAGES]
     assert sorted(tool["importlinter"]["root_packages"]) == sorted(map(import_name, PACKAGES))
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 WRONG = sorted((HERE / "wrong").glob("*.py"))
-RIGHT = sorted([HERE / "right.py", *(HERE / "right").glob("*.py")])
+RIGHT = sorted((HERE / "right").glob("*.py"))
 USES = HERE / "wrong" / "uses.py"
 
 Line = tuple[str, int]
