@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GATE = 97
 DEEP = {"HYPOTHESIS_PROFILE": "deep", "STAGEFLOW_NO_GAPS": "1"}
 # Full counts take longer than the 20 seconds of the quick tier.
-PYTEST = ["-m", "pytest", "--timeout=600"]
+PYTEST = ["-m", "pytest", "--timeout=600", "-n", "2"]
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
             print(f"== Python 3.{minor}", flush=True)
             venv = ROOT / f".venv-3.{minor}"
             run([str(base), "scripts/bootstrap.py", "--venv", str(venv)])
-            run([str(venv / "bin/python"), *PYTEST, "-n", "2"], DEEP)
+            run([str(venv / "bin/python"), *PYTEST], DEEP)
 
 
 def pythons() -> dict[int, Path]:
