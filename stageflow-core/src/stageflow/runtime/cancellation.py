@@ -113,6 +113,9 @@ class CleanupRegistry:
     async def run_all(self, *, timeout: float = 10.0) -> tuple[list[str], list[tuple[str, BaseException]]]:  # noqa: ASYNC109 - a share of it goes to each callback
         """Run every callback, also when others fail.
 
+        A callback that is over its share is cancelled. One that ignores even that is given up after another share,
+        and left running: nothing can stop it, and whoever waits must not hang with it.
+
         Args:
             timeout: The limit for all of them, in seconds; each gets an equal share.
 
@@ -124,17 +127,32 @@ class CleanupRegistry:
         share = max(timeout / max(len(self._callbacks), 1), 0.01)
         while self._callbacks:
             name, callback = self._callbacks.pop()
-            try:
-                async with asyncio.timeout(share):
-                    await callback()
-            except asyncio.CancelledError as exc:
-                # Callbacks often cancel and await a Task of theirs. Only if we are meant, we give way.
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                failed.append((name, exc))
-            except Exception as exc:  # noqa: BLE001 - one failing callback must not keep the others from running
-                failed.append((name, exc))
-            else:
+            error = await _run_within(share, callback)
+            if error is None:
                 done.append(name)
+            else:
+                failed.append((name, error))
         return done, failed
+
+
+async def _run_within(limit: float, callback: Callable[[], Awaitable[None]]) -> BaseException | None:
+    """Run a callback in a Task of its own, and return its error, if there is one."""
+
+    async def call() -> None:
+        await callback()
+
+    task = asyncio.ensure_future(call())
+    try:
+        _, late = await asyncio.wait([task], timeout=limit)
+        overdue = bool(late)
+    finally:  # also when the one who waits is cancelled
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=limit)
+    if not task.done():
+        return TimeoutError(
+            f"It took longer than {limit:g} s, ignores that it was cancelled, and is left running"
+        )
+    if overdue:
+        return TimeoutError(f"It took longer than {limit:g} s")
+    return asyncio.CancelledError() if task.cancelled() else task.exception()

@@ -127,7 +127,7 @@ class RunRecorder:
             _, late = await asyncio.wait([task], timeout=self._recording.timeout)
         except asyncio.CancelledError:  # by somebody who cancels every Task there is
             task.cancel()
-            await asyncio.wait([task])
+            await asyncio.wait([task], timeout=self._recording.timeout)
             raise
         if late:
             waiting = len(self._calls)
@@ -139,7 +139,10 @@ class RunRecorder:
                 self._recording.timeout,
                 waiting,
             )
-            await asyncio.wait([task])
+            # Nothing can be done about one that does not give way: the run does not wait for it for ever.
+            _, late = await asyncio.wait([task], timeout=self._recording.timeout)
+            if late:
+                _logger.error("It ignores that it was cancelled, and is left running: %r", task)
 
     def _tell(self, call: Callable[[], Awaitable[Any]]) -> None:
         self._calls.append(call)

@@ -76,6 +76,7 @@ class Run:
         "data",
         "deadline",
         "depth",
+        "ended",
         "event_sink",
         "fatal",
         "snapshot",
@@ -98,7 +99,9 @@ class Run:
         self._timeout = request.timeout
         self.deadline: float | None = None
         """When the run has to be over, on the event loop's clock."""
-        self._parent = _current.get()
+        parent = _current.get()
+        # A Task that outlives the run it was started in may run pipelines; they are nobody's children.
+        self._parent = None if parent is None or parent.ended else parent
         self.depth: int = 0 if self._parent is None else self._parent.depth + 1
         """How many runs there are above this one."""
         if self._context is not None and self._context.depth > self.depth:
@@ -107,9 +110,11 @@ class Run:
         self._failure: StageExecutionError | None = None  # the first
         self._given_up: asyncio.Future[None] | None = None
         self._begun = False  # a run that was never let in has no events
+        self.ended = False
+        """Whether nothing of the run is alive any more."""
         self._recorder: RunRecorder | None = None
         self._cleanup: CleanupRegistry | None = None
-        self._ending: StageExecutionError | PipelineCancelled | None = None
+        self._ending: StageExecutionError | PipelineCancelled | OverloadError | None = None
         self.fatal: BaseException | None = None
         """What nobody may catch, such as a stage's ``KeyboardInterrupt``, or an error of the machinery itself."""
         context = copy_context()
@@ -138,7 +143,9 @@ class Run:
 
     @property
     def cancel_reason(self) -> str | None:
-        """Why the run is ending early, or None while it is not."""
+        """Why the run is ending early, or has ended; None while it goes on."""
+        if self.ended:
+            return "the run has ended"
         if self._scheduler.stopping and self._ending is not None:
             return self._ending.what
         if self._token is not None and self._token.reason is not None:
@@ -206,6 +213,7 @@ class Run:
             self._scheduler.close()
             for undo in disarm:
                 undo()
+            self.ended = True
         results = self._finish()
         if self._recorder is not None:
             self._recorder.ended(results, self._status())
@@ -239,7 +247,7 @@ class Run:
             self.stop(self.cancelled("its caller was cancelled"))
             return exc
         except OverloadError as exc:
-            self.crash(exc)
+            self.stop(exc)
             return None
         finally:
             self._given_up = None
@@ -344,7 +352,7 @@ class Run:
         """Return the error of a run that is cancelled from outside."""
         return PipelineCancelled(PipelineCancelled.EXTERNAL, reason, run_id=self.snapshot.pipeline_run_id)
 
-    def stop(self, ending: StageExecutionError | PipelineCancelled) -> None:
+    def stop(self, ending: StageExecutionError | PipelineCancelled | OverloadError) -> None:
         """End the run early with *ending*. The first cause stays."""
         if self._ending is None:
             self._ending = ending

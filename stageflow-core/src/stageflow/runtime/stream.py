@@ -59,6 +59,9 @@ class _Buffer:
 class RunStream:
     """Iterate over it once: the run starts then, and whoever stops early cancels it.
 
+    Python closes an abandoned ``async for`` some time after the reader has left it. ``async with`` around it makes sure
+    that the run has ended when the block has, whatever happens inside.
+
     ```python
     import asyncio
 
@@ -70,9 +73,10 @@ class RunStream:
 
 
     async def main():
-        stream = Pipeline().with_stage("greet", greet, StageKind.TRANSFORM).stream()
-        async for event in stream:
-            print(event.type)
+        pipeline = Pipeline().with_stage("greet", greet, StageKind.TRANSFORM)
+        async with pipeline.stream() as stream:
+            async for event in stream:
+                print(event.type)
         print(stream.results["greet"].data)
 
 
@@ -85,7 +89,7 @@ class RunStream:
     ```
     """
 
-    __slots__ = ("_buffer_size", "_raises", "_results", "_start", "_started")
+    __slots__ = ("_buffer_size", "_raises", "_results", "_run", "_start", "_started")
 
     def __init__(
         self,
@@ -99,6 +103,7 @@ class RunStream:
         self._buffer_size = buffer
         self._raises = raises
         self._results: PipelineResults | None = None
+        self._run: asyncio.Future[PipelineResults] | None = None
         self._started = False
 
     @property
@@ -113,15 +118,20 @@ class RunStream:
             raise RuntimeError(msg)
         return self._results
 
+    async def __aenter__(self) -> RunStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._end()
+
     async def __aiter__(self) -> AsyncIterator[RunEvent]:
         if self._started:
             msg = "A stream is one run and can be read once; call stream() again for another run"
             raise RuntimeError(msg)
         self._started = True
         buffer = _Buffer(self._buffer_size)
-        run = asyncio.ensure_future(self._start(buffer))
+        run = self._run = asyncio.ensure_future(self._start(buffer))
         run.add_done_callback(lambda _: buffer.wake())
-        interrupted = False
         try:
             while True:
                 event = buffer.take()
@@ -133,16 +143,28 @@ class RunStream:
                     await buffer.wait()
         finally:
             # The reader left early, by break, by an error or by being cancelled: the run ends with it.
-            run.cancel()
-            while not run.done():
-                try:
-                    await asyncio.wait([run])
-                except asyncio.CancelledError:  # the reader is in a hurry; the run ends first all the same
-                    interrupted = True
-            if not run.cancelled() and run.exception() is None:
-                self._results = run.result()
-        if interrupted:
-            raise asyncio.CancelledError
+            await self._end()
         results = run.result()
         if self._raises(results) and results.error is not None:
             raise results.error
+
+    async def _end(self) -> None:
+        """Cancel the run if it is still going, and wait until it is not.
+
+        Raises:
+            asyncio.CancelledError: The reader was cancelled meanwhile; the run has ended first all the same.
+        """
+        run, interrupted = self._run, False
+        self._started = True  # a stream that was closed before it was read starts no run any more
+        if run is None:
+            return
+        run.cancel()
+        while not run.done():
+            try:
+                await asyncio.wait([run])
+            except asyncio.CancelledError:
+                interrupted = True
+        if not run.cancelled() and run.exception() is None:
+            self._results = run.result()
+        if interrupted:
+            raise asyncio.CancelledError
