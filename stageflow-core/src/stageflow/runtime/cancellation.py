@@ -153,6 +153,7 @@ async def _run_within(limit: float, callback: Callable[[], Awaitable[None]]) -> 
         return TimeoutError(
             f"It took longer than {limit:g} s, ignores that it was cancelled, and is left running"
         )
-    if overdue:
+    error = None if task.cancelled() else task.exception()
+    if error is None and overdue:
         return TimeoutError(f"It took longer than {limit:g} s")
-    return asyncio.CancelledError() if task.cancelled() else task.exception()
+    return asyncio.CancelledError() if task.cancelled() else error
