@@ -142,6 +142,9 @@ async def _run_within(limit: float, callback: Callable[[], Awaitable[None]]) -> 
         await callback()
 
     task = asyncio.ensure_future(call())
+    task.add_done_callback(
+        lambda ended: ended.cancelled() or ended.exception()
+    )  # also if nobody waits any more
     try:
         _, late = await asyncio.wait([task], timeout=limit)
         overdue = bool(late)
