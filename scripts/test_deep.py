@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GATE = 97
 DEEP = {"HYPOTHESIS_PROFILE": "deep", "STAGEFLOW_NO_GAPS": "1"}
 # Full counts take longer than the 20 seconds of the quick tier.
-PYTEST = ["-m", "pytest", "--timeout=600", "-n", "2"]
+PYTEST = ["-m", "pytest", "--timeout=600", "-n", "2", "--dist=worksteal"]
 
 
 def main() -> None:
