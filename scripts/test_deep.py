@@ -1,4 +1,7 @@
-"""Run every test with full counts on each Python 3.11+ of this machine, then hold the coverage gate.
+"""Run every test with full counts, then hold the coverage gate, then run every test on each Python 3.11+ of this machine.
+
+Full counts are for finding what is rare, and take the most time: they run once, and without the coverage tracer. The
+gate and the other Pythons take the counts of the quick tier, but every test, also those of the deep tier.
 
 No gap is tolerated: a test on a real component that skips itself fails here (tests/conftest.py).
 """
@@ -12,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 GATE = 97
-DEEP = {"HYPOTHESIS_PROFILE": "deep", "STAGEFLOW_NO_GAPS": "1"}
+NO_GAPS = {"STAGEFLOW_NO_GAPS": "1"}
+FULL = {"HYPOTHESIS_PROFILE": "deep", **NO_GAPS}
 # Full counts take longer than the 20 seconds of the quick tier.
 PYTEST = ["-m", "pytest", "--timeout=600", "-n", "2", "--dist=worksteal"]
 
@@ -21,9 +25,12 @@ def main() -> None:
     """Exit with the first failure."""
     os.chdir(ROOT)
     python = str(ROOT / ".venv/bin/python")
-    print(f"== Python {sys.version_info.major}.{sys.version_info.minor}, with coverage", flush=True)
+    here = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+    print(f"== {here}, full counts", flush=True)
+    run([python, *PYTEST], FULL)
+    print(f"== {here}, with coverage", flush=True)
     run([python, "-m", "coverage", "erase"])
-    run([python, "-m", "coverage", "run", *PYTEST], DEEP)
+    run([python, "-m", "coverage", "run", *PYTEST], NO_GAPS)
     run([python, "-m", "coverage", "combine", "--quiet"])
     run([python, "-m", "coverage", "report", f"--fail-under={GATE}"])
     for minor, base in sorted(pythons().items()):
@@ -31,7 +38,7 @@ def main() -> None:
             print(f"== Python 3.{minor}", flush=True)
             venv = ROOT / f".venv-3.{minor}"
             run([str(base), "scripts/bootstrap.py", "--venv", str(venv)])
-            run([str(venv / "bin/python"), *PYTEST], DEEP)
+            run([str(venv / "bin/python"), *PYTEST], NO_GAPS)
 
 
 def pythons() -> dict[int, Path]:
