@@ -9,7 +9,7 @@ WORKERS = 2
 # What is set for another environment must not reach into this one.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
-.PHONY: help env demo test test-real test-deep lint types bench docs clean
+.PHONY: help env demo test test-real test-deep lint types bench bench-check bench-peers docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,8 +44,14 @@ types: env ## pyright and mypy, both strict
 	$(BIN)/pyright --project pyproject.toml
 	$(BIN)/mypy $(wildcard stageflow-*/src) tests/typing/right
 
-bench: env ## benchmarks, as ratios to a baseline of the same run
-	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit; done
+bench: env ## measure everything, print it beside its bounds, write bench.json; ARGS=--help
+	@$(BIN)/python tests/benchmarks/bench.py --json bench.json $(ARGS)
+
+bench-check: env ## compare two reports, and all bounds: A=old.json B=new.json
+	@$(BIN)/python tests/benchmarks/check.py $(A) $(or $(B),bench.json)
+
+bench-peers: env ## other frameworks beside ours, each in an environment of its own; ARGS=--help
+	@$(BIN)/python tests/benchmarks/bench_peers.py --json bench-peers.json $(ARGS)
 
 docs: env ## every link resolves, every Python block in the docs runs
 	$(BIN)/python scripts/check_links.py

@@ -1,4 +1,4 @@
-"""Run every test with full counts, then hold the coverage gate, then run every test on each Python 3.11+ of this machine.
+"""Run every test with full counts, then hold the coverage gate, then run every test on each Python 3.11+ here.
 
 Full counts are for finding what is rare, and take the most time: they run once, and without the coverage tracer. The
 gate and the other Pythons take the counts of the quick tier, but every test, also those of the deep tier.

@@ -20,6 +20,7 @@ from stageflow import (
     StageOutput,
     StageSpec,
 )
+from stageflow.testing import EventRecorder, leak_check
 
 K = StageKind.WORK
 
@@ -57,26 +58,26 @@ async def test_a_stage_cancels_the_run(sink):
 
 
 @pytest.mark.asyncio
-async def test_a_token_that_is_cancelled_before_the_start_starts_nothing(sink, left_over):
+async def test_a_token_that_is_cancelled_before_the_start_starts_nothing(sink):
     token = CancellationToken()
-    token.cancel("too late")
-    ran = []
+    async with leak_check():
+        token.cancel("too late")
+        ran = []
 
-    async def body(ctx):
-        ran.append(True)
+        async def body(ctx):
+            ran.append(True)
 
-    with pytest.raises(PipelineCancelled) as caught:
-        await Pipeline().with_stage("a", body, K).run(sink=sink, cancel_token=token)
+        with pytest.raises(PipelineCancelled) as caught:
+            await Pipeline().with_stage("a", body, K).run(sink=sink, cancel_token=token)
     assert ran == []
     assert dict(caught.value.results) == {}
     assert (caught.value.stage, caught.value.reason) == ("<external>", "too late")
     assert sink.types == ["pipeline.started", "stage.a.skipped", "pipeline.cancelled"]
-    assert left_over() == set()
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("suspends", ["before", "after", "before and after", "never"])
-async def test_a_token_that_is_cancelled_from_within_a_stage(suspends, sink, left_over):
+async def test_a_token_that_is_cancelled_from_within_a_stage(suspends, sink):
     token = CancellationToken()
     reached_end = []
 
@@ -91,19 +92,19 @@ async def test_a_token_that_is_cancelled_from_within_a_stage(suspends, sink, lef
         return {"ok": True}
 
     pipeline = Pipeline().with_stage("a", body, K).with_stage("b", nothing, K, ["a"])
-    with pytest.raises(PipelineCancelled) as caught:
-        await pipeline.run(sink=sink, cancel_token=token)
+    async with leak_check():
+        with pytest.raises(PipelineCancelled) as caught:
+            await pipeline.run(sink=sink, cancel_token=token)
     # A stage that no longer awaits cannot be stopped: it ends as it likes, and its output is kept.
     assert bool(reached_end) == ("after" not in suspends)
     assert set(caught.value.results) == ({"a"} if reached_end else set())
-    sink.assert_sound(["a", "b"], "cancelled")
+    sink.assert_paired(stages=["a", "b"], end="cancelled")
     assert sink.of("b") == ["skipped"]
-    assert left_over() == set()
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("kind", ["token", "context"])
-async def test_cancelled_from_another_thread(kind, sink, left_over):
+async def test_cancelled_from_another_thread(kind, sink):
     token, context = CancellationToken(), PipelineContext()
     running = threading.Event()
 
@@ -116,13 +117,13 @@ async def test_cancelled_from_another_thread(kind, sink, left_over):
         token.cancel("from a thread") if kind == "token" else context.mark_canceled()
 
     thread = threading.Thread(target=other_thread)
-    thread.start()
-    with pytest.raises(PipelineCancelled) as caught:
-        await Pipeline().with_stage("a", body, K).run(context, sink=sink, cancel_token=token)
+    async with leak_check():
+        thread.start()
+        with pytest.raises(PipelineCancelled) as caught:
+            await Pipeline().with_stage("a", body, K).run(context, sink=sink, cancel_token=token)
     thread.join()
     assert caught.value.stage == PipelineCancelled.EXTERNAL
-    sink.assert_sound(["a"], "cancelled")
-    assert left_over() == set()
+    sink.assert_paired(stages=["a"], end="cancelled")
 
 
 @pytest.mark.asyncio
@@ -240,7 +241,7 @@ async def test_a_run_whose_stage_saw_the_token_first_is_cancelled_not_completed(
     finally:
         loop_may_hear.set()
     assert isinstance(results.error, PipelineCancelled)
-    sink.assert_sound(["a", "b"], "cancelled")
+    sink.assert_paired(stages=["a", "b"], end="cancelled")
 
 
 # --- nothing starts after a stop -------------------------------------------------------------------------------
@@ -248,15 +249,15 @@ async def test_a_run_whose_stage_saw_the_token_first_is_cancelled_not_completed(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("moment", ["its own start", "its own condition", "the end of the stage before"])
-async def test_no_stage_starts_once_the_run_is_being_stopped(moment, new_sink):
+async def test_no_stage_starts_once_the_run_is_being_stopped(moment):
     token = CancellationToken()
     ran = []
 
     async def body(ctx):
         ran.append(True)
 
-    def hook(type, _):
-        if (moment, type) in {
+    def hook(event):
+        if (moment, event.type) in {
             ("its own start", "stage.b.started"),
             ("the end of the stage before", "stage.a.completed"),
         }:
@@ -267,12 +268,12 @@ async def test_no_stage_starts_once_the_run_is_being_stopped(moment, new_sink):
             token.cancel("now")
         return True
 
-    sink = new_sink(hook)
+    sink = EventRecorder(hook)
     pipeline = Pipeline().with_stage("a", nothing, K).with_stage("b", body, K, ["a"], when=condition)
     with pytest.raises(PipelineCancelled):
         await pipeline.run(sink=sink, cancel_token=token)
     assert ran == []
-    sink.assert_sound(["a", "b"], "cancelled")
+    sink.assert_paired(stages=["a", "b"], end="cancelled")
 
 
 # --- who is told -----------------------------------------------------------------------------------------------
@@ -303,24 +304,24 @@ async def test_the_callers_own_cancellation_is_never_swallowed():
 
 
 @pytest.mark.asyncio
-async def test_a_child_run_ends_with_its_parent(new_sink, left_over):
-    inner_sink, outer_sink = new_sink(), new_sink()
+async def test_a_child_run_ends_with_its_parent():
+    inner_sink, outer_sink = EventRecorder(), EventRecorder()
 
     async def outer(ctx):
         await Pipeline().with_stage("inner", forever, K).run(sink=inner_sink)
 
     token = CancellationToken()
-    run = asyncio.create_task(
-        Pipeline().with_stage("outer", outer, K).run(sink=outer_sink, cancel_token=token)
-    )
-    while not inner_sink.of("inner"):
-        await asyncio.sleep(0)
-    token.cancel()
-    with pytest.raises(PipelineCancelled):
-        await run
-    inner_sink.assert_sound(["inner"], "cancelled")
-    outer_sink.assert_sound(["outer"], "cancelled")
-    assert left_over() == set()
+    async with leak_check():
+        run = asyncio.create_task(
+            Pipeline().with_stage("outer", outer, K).run(sink=outer_sink, cancel_token=token)
+        )
+        while not inner_sink.of("inner"):
+            await asyncio.sleep(0)
+        token.cancel()
+        with pytest.raises(PipelineCancelled):
+            await run
+    inner_sink.assert_paired(stages=["inner"], end="cancelled")
+    outer_sink.assert_paired(stages=["outer"], end="cancelled")
 
 
 @pytest.mark.asyncio
@@ -334,7 +335,7 @@ async def test_a_cancelled_child_is_a_failed_stage_of_a_parent_that_goes_on(sink
     with pytest.raises(StageExecutionError) as caught:
         await Pipeline().with_stage("outer", outer, K).run(sink=sink)
     assert isinstance(caught.value.original, PipelineCancelled)
-    sink.assert_sound(["outer"], "failed")
+    sink.assert_paired(stages=["outer"], end="failed")
 
 
 # --- at every await point --------------------------------------------------------------------------------------
@@ -476,20 +477,20 @@ async def run_with_injection(make, sink, at: int, action: str) -> tuple[asyncio.
 
 @pytest.mark.parametrize("make", PIPELINES, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("action", ["the caller", "the token", "the current task"])
-def test_a_cancellation_at_every_suspension(make, action, new_sink):
+def test_a_cancellation_at_every_suspension(make, action):
     async def count() -> int:
-        sink = new_sink()
+        sink = EventRecorder()
         run, suspensions = await run_with_injection(make, sink, -1, action)
         assert run.exception() is None
         return suspensions
 
     async def at(point: int) -> None:
-        sink = new_sink()
+        sink = EventRecorder()
         run, _ = await run_with_injection(make, sink, point, action)
         where = f"{action} cancelled at suspension {point} of {total}"
         assert asyncio.all_tasks() == {asyncio.current_task()}, where
         names = [spec.name for spec in make([]).stage_specs]
-        sink.assert_sound(names)
+        sink.assert_paired(stages=names)
         if action == "the caller":
             assert run.cancelled(), where
             assert (
@@ -512,11 +513,11 @@ def test_a_cancellation_at_every_suspension(make, action, new_sink):
 
 @pytest.mark.parametrize("make", PIPELINES, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("action", ["the caller", "the token"])
-def test_a_cancellation_at_every_turn_of_the_event_loop(make, action, new_sink):
+def test_a_cancellation_at_every_turn_of_the_event_loop(make, action):
     """Between two turns, so also where a Task is about to resume: it is cancelled all the same."""
 
     async def at(turn: int) -> bool:
-        sink, token = new_sink(), CancellationToken()
+        sink, token = EventRecorder(), CancellationToken()
         run = asyncio.create_task(make([]).run(sink=sink, cancel_token=token))
         for _ in range(turn):
             await asyncio.sleep(0)
@@ -526,7 +527,7 @@ def test_a_cancellation_at_every_turn_of_the_event_loop(make, action, new_sink):
         assert done, f"turn {turn}: the run hangs; {sink.types}"
         assert asyncio.all_tasks() == {asyncio.current_task()}
         if sink.events:  # a caller that never began emits nothing
-            sink.assert_sound([spec.name for spec in make([]).stage_specs])
+            sink.assert_paired(stages=[spec.name for spec in make([]).stage_specs])
         if not run.cancelled():
             run.exception()
         return ended
@@ -537,15 +538,15 @@ def test_a_cancellation_at_every_turn_of_the_event_loop(make, action, new_sink):
 
 
 @pytest.mark.parametrize("make", PIPELINES, ids=lambda make: make.__name__)
-def test_a_cancellation_at_every_event(make, new_sink):
+def test_a_cancellation_at_every_event(make):
     """A sink may cancel, as a user interface does when its client goes away."""
 
     async def at(number: int | None) -> list[str]:
         token = CancellationToken()
-        sink = new_sink(lambda _, data: token.cancel("by a sink") if data["sequence"] == number else None)
+        sink = EventRecorder(lambda event: token.cancel("by a sink") if event.sequence == number else None)
         results = await asyncio.wait_for(make([]).run(sink=sink, cancel_token=token, raise_errors=False), 5)
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        sink.assert_sound([spec.name for spec in make([]).stage_specs])
+        sink.assert_paired(stages=[spec.name for spec in make([]).stage_specs])
         if number is not None and number < len(sink.types):
             assert isinstance(results.error, PipelineCancelled), (number, sink.types)
             after = sink.types[number:]

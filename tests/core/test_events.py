@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 from datetime import datetime
+from textwrap import dedent
 from uuid import uuid4
 
 import pytest
@@ -20,6 +23,8 @@ from stageflow import (
     get_event_sink,
     set_event_sink,
 )
+from stageflow.observability import TraceContext
+from stageflow.testing import EventRecorder
 
 K = StageKind.WORK
 
@@ -52,8 +57,9 @@ async def test_the_events_of_a_run(sink):
         "stage.c.skipped",
         "pipeline.completed",
     ]
-    sink.assert_sound("abc", "completed")
-    for type, data in sink.events:
+    sink.assert_paired(stages="abc", end="completed")
+    for event in sink:
+        type, data = event.type, event.data
         assert data["pipeline_run_id"] == str(results.run_id)
         assert data["pipeline"] == "three steps"
         assert datetime.fromisoformat(data["timestamp"]).utcoffset().total_seconds() == 0
@@ -70,7 +76,8 @@ async def test_every_event_carries_the_ids_of_the_run(sink):
     ids = {name: uuid4() for name in ("pipeline_run_id", "request_id", "session_id", "user_id", "org_id")}
     context = PipelineContext(**ids, topology="chat_fast", execution_mode="practice", service="chat")
     await PIPELINE.run(context, sink=sink)
-    for _, data in sink.events:
+    for event in sink:
+        data = event.data
         assert {name: data[name] for name in ids} == {name: str(value) for name, value in ids.items()}
         assert (data["topology"], data["execution_mode"], data["service"]) == (
             "chat_fast",
@@ -115,9 +122,55 @@ async def test_to_emit_never_raises(data, sink):
 # --- who listens --------------------------------------------------------------------------------------------------
 
 
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
 @pytest.mark.asyncio
-async def test_the_current_sink_is_used_when_none_is_given(new_sink):
-    current, given = new_sink(), new_sink()
+async def test_every_event_carries_the_id_of_the_trace_that_the_run_was_started_in(sink):
+    with TraceContext(TRACE, "b7ad6b7169203331").activate():
+        await PIPELINE.run(sink=sink)
+        streamed = [event async for event in PIPELINE.stream()]
+    assert {event.data["trace_id"] for event in [*sink, *streamed]} == {TRACE}
+
+
+@pytest.mark.asyncio
+async def test_every_event_carries_the_id_of_opentelemetrys_current_trace(sink):
+    trace = pytest.importorskip("opentelemetry.trace")
+    with trace.use_span(trace.NonRecordingSpan(trace.SpanContext(int(TRACE, 16), 7, is_remote=False))):
+        await PIPELINE.run(sink=sink)
+        with TraceContext("1" * 32, "2" * 16).activate():
+            own = EventRecorder()
+            await PIPELINE.run(sink=own)
+    assert {event.data["trace_id"] for event in sink} == {TRACE}
+    assert {event.data["trace_id"] for event in own} == {"1" * 32}
+
+
+@pytest.mark.asyncio
+async def test_without_a_trace_no_event_says_anything_of_one(sink):
+    with TraceContext().activate():
+        await PIPELINE.run(sink=sink)
+    assert not [event for event in sink if "trace_id" in event.data]
+
+
+def test_a_run_imports_no_telemetry_library_to_ask_for_its_trace():
+    program = """
+        import asyncio, sys
+        from stageflow import Pipeline, StageKind
+        from stageflow.testing import EventRecorder, ScriptedStage
+
+        pipeline = Pipeline().with_stage("a", ScriptedStage(), StageKind.WORK)
+        asyncio.run(pipeline.run(sink=EventRecorder()))
+        print(*(name for name in sys.modules if name.startswith("opentelemetry")))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(program)], capture_output=True, text=True, check=True, timeout=15
+    )
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.asyncio
+async def test_the_current_sink_is_used_when_none_is_given():
+    current, given = EventRecorder(), EventRecorder()
     assert isinstance(get_event_sink(), NoOpEventSink)
     set_event_sink(current)
     try:
@@ -153,16 +206,16 @@ async def test_a_sink_that_is_empty_is_still_a_sink():
 
 
 @pytest.mark.asyncio
-async def test_the_sink_of_the_context_is_used_when_none_is_given(new_sink):
-    own, given = new_sink(), new_sink()
+async def test_the_sink_of_the_context_is_used_when_none_is_given():
+    own, given = EventRecorder(), EventRecorder()
     await PIPELINE.run(PipelineContext(event_sink=own))
     await PIPELINE.run(PipelineContext(event_sink=own), sink=given)
     assert len(own.events) == len(given.events) == 7
 
 
 @pytest.mark.asyncio
-async def test_the_current_sink_belongs_to_the_context_variables(new_sink):
-    mine = new_sink()
+async def test_the_current_sink_belongs_to_the_context_variables():
+    mine = EventRecorder()
 
     async def elsewhere():
         set_event_sink(mine)
@@ -186,23 +239,29 @@ async def test_the_current_sink_belongs_to_the_context_variables(new_sink):
         "all",
     ],
 )
-async def test_a_sink_that_raises_breaks_nothing_and_is_reported_once(error, where, new_sink, caplog):
-    def hook(type, _):
-        if where in ("all", type):
+async def test_a_sink_that_raises_breaks_nothing_and_is_reported_once(error, where, caplog):
+    def hook(event):
+        if where in ("all", event.type):
             raise error("broken sink")
 
-    sink = new_sink(hook)
+    sink = EventRecorder(hook)
     results = await PIPELINE.run(sink=sink)
     assert len(results) == 3
     assert results.error is None
-    sink.assert_sound("abc", "completed")
+    sink.assert_paired(stages="abc", end="completed")
     assert len([record for record in caplog.records if record.name == "stageflow.events"]) == 1
 
 
 @pytest.mark.asyncio
-async def test_a_sink_that_changes_an_event_changes_it_for_nobody_else(new_sink):
-    sink = new_sink(lambda _, data: data.clear())
-    seen = [event async for event in PIPELINE.stream(sink=sink)]
+async def test_a_sink_that_changes_an_event_changes_it_for_nobody_else():
+    class Clears:
+        async def emit(self, *, type, data):
+            data.clear()
+
+        def try_emit(self, *, type, data):
+            data.clear()
+
+    seen = [event async for event in PIPELINE.stream(sink=Clears())]
     assert [event.sequence for event in seen] == list(range(1, 8))
 
 
@@ -228,7 +287,7 @@ async def test_the_logging_sink(caplog):
 @pytest.mark.asyncio
 async def test_stage_names_with_dots_are_read_from_the_data(sink):
     await Pipeline().with_stage("llm.answer.completed", ok, K).run(sink=sink)
-    assert {data["stage"] for type, data in sink.events if type.startswith("stage.")} == {
+    assert {event.data["stage"] for event in sink if event.type.startswith("stage.")} == {
         "llm.answer.completed"
     }
 
@@ -248,4 +307,4 @@ async def test_nothing_is_emitted_after_the_end(sink):
 
     await Pipeline().with_stage("a", leaks, K).run(sink=sink)
     kept[0].try_emit_event("too.late")
-    sink.assert_sound(["a"], "completed")
+    sink.assert_paired(stages=["a"], end="completed")

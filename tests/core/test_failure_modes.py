@@ -15,6 +15,7 @@ from stageflow import (
     StageOutput,
 )
 from stageflow.errors import RunTimeoutError
+from stageflow.testing import leak_check
 
 K = StageKind.WORK
 GOING_ON = [FailureMode.CONTINUE_ON_FAILURE, FailureMode.BEST_EFFORT]
@@ -67,7 +68,7 @@ async def test_fail_fast(broken, sink):
     assert error.results.error is error
     assert error.__cause__ is error.original
     assert "after sound" not in error.results
-    sink.assert_sound(["broken", "below", "far below", "sound", "after sound"], "failed")
+    sink.assert_paired(stages=["broken", "below", "far below", "sound", "after sound"], end="failed")
     assert sink.data("pipeline.failed")["failed_stage"] == "broken"
 
 
@@ -86,7 +87,7 @@ async def test_everything_that_is_not_downstream_of_the_failure_runs(mode, broke
     }
     assert results["far below"].data["reason"] == "dependency_failed"
     assert isinstance(results.error, StageExecutionError)
-    sink.assert_sound(results, "completed" if mode is FailureMode.BEST_EFFORT else "failed")
+    sink.assert_paired(stages=results, end="completed" if mode is FailureMode.BEST_EFFORT else "failed")
 
 
 @pytest.mark.asyncio
@@ -134,7 +135,7 @@ async def test_a_wrong_return_value_is_a_failure(mode, sink):
     )
     assert results["a"].status == "fail"
     assert "int" in results["a"].error
-    sink.assert_sound(["a"])
+    sink.assert_paired(stages=["a"])
 
 
 # --- a run that is ended from outside after something has failed in it ---------------------------------------------
@@ -143,7 +144,7 @@ async def test_a_wrong_return_value_is_a_failure(mode, sink):
 @pytest.mark.asyncio
 @pytest.mark.parametrize("mode", GOING_ON)
 @pytest.mark.parametrize("cause", ["token", "run time limit", "a stage"])
-async def test_a_cancellation_is_told_even_if_a_stage_had_failed_before(mode, cause, sink, left_over):
+async def test_a_cancellation_is_told_even_if_a_stage_had_failed_before(mode, cause, sink):
     """Else a run in BEST_EFFORT that was cancelled half-way would look like one that is complete."""
     token = CancellationToken()
 
@@ -163,13 +164,15 @@ async def test_a_cancellation_is_told_even_if_a_stage_had_failed_before(mode, ca
         .with_stage("never", nothing, K, ["trigger"])
         .build(failure_mode=mode)
     )
-    with pytest.raises(PipelineCancelled) as caught:
-        await graph.run(sink=sink, cancel_token=token, timeout=0.02 if cause == "run time limit" else None)
+    async with leak_check():
+        with pytest.raises(PipelineCancelled) as caught:
+            await graph.run(
+                sink=sink, cancel_token=token, timeout=0.02 if cause == "run time limit" else None
+            )
     assert isinstance(caught.value, RunTimeoutError) == (cause == "run time limit")
     assert caught.value.results["broken"].status == "fail"
     assert "never" not in caught.value.results
-    assert left_over() == set()
-    sink.assert_sound(["broken", "trigger", "never"], "cancelled")
+    sink.assert_paired(stages=["broken", "trigger", "never"], end="cancelled")
 
 
 @pytest.mark.asyncio
@@ -181,7 +184,7 @@ async def test_a_broken_predicate_fails_its_stage(sink):
     results = await pipeline.run(raise_errors=False, sink=sink)
     assert isinstance(results.error.original, KeyError)
     assert any("'a'" in note for note in results.error.original.__notes__)
-    sink.assert_sound(["a", "b"], "failed")
+    sink.assert_paired(stages=["a", "b"], end="failed")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit])
@@ -201,7 +204,7 @@ def test_a_predicate_that_raises_what_is_no_exception_still_ends_in_order(error,
         assert error in {KeyboardInterrupt, SystemExit}
     else:
         assert results.error is not None
-    sink.assert_sound(["a", "b"])
+    sink.assert_paired(stages=["a", "b"])
 
 
 @pytest.mark.asyncio

@@ -21,6 +21,7 @@ from stageflow import (
 from stageflow.errors import PipelineValidationError, StageflowError
 from stageflow.runtime import guard_retry
 from stageflow.runtime.guard_retry import GuardRetryPolicy, GuardRetryStrategy
+from stageflow.testing import EventRecorder, leak_check
 
 K, GUARD = StageKind.WORK, StageKind.GUARD
 
@@ -80,7 +81,7 @@ def build(pipeline, mode=FailureMode.FAIL_FAST, **policies):
 
 
 def told(sink, word):
-    return [data for type, data in sink.events if type == f"guard_retry.{word}"]
+    return [event.data for event in sink if event.type == f"guard_retry.{word}"]
 
 
 # --- rounds ------------------------------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ async def test_a_guard_that_passes_in_time(rejects, sink):
     assert [data["attempts"] for data in told(sink, "recovered")] == [rounds] * (rejects > 0)
     for data in (*told(sink, "attempt"), *told(sink, "scheduled")):
         assert (data["stage"], data["retry_stage"], data["max_attempts"]) == ("guard", "write", 4)
-    retrying = [data for type, data in sink.events if type == "stage.write.retrying"]
+    retrying = [event.data for event in sink if event.type == "stage.write.retrying"]
     assert [data["round"] for data in retrying] == list(range(2, rounds + 1))
     assert sink.types[-1] == "pipeline.completed"
 
@@ -237,7 +238,7 @@ async def test_no_round_starts_after_its_time(sink, monkeypatch):
 
 
 @pytest.mark.asyncio
-async def test_runs_count_their_rounds_apart(new_sink):
+async def test_runs_count_their_rounds_apart():
     """Also two at once, and one after another."""
 
     class Both:
@@ -352,11 +353,7 @@ async def test_dependants_outside_the_loop_see_only_what_has_passed(sink):
     assert [reader.seen for reader in readers] == [[4]] * 3
     assert len(after.seen) == 1
     assert results["last"].data == {"seen": 4}
-    order = [
-        data["stage"]
-        for type, data in sink.events
-        if type.endswith((".started", ".completed")) and "stage" in data
-    ]
+    order = [event.stage for event in sink if event.type.endswith((".started", ".completed")) and event.stage]
     last_guard = len(order) - 1 - order[::-1].index("guard")
     assert all(order.index(f"reader{number}") > last_guard for number in range(3))
 
@@ -575,7 +572,7 @@ def test_a_policy_makes_sense(options):
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("where", ["write", "between", "guard"])
-async def test_a_run_that_is_stopped_in_a_later_round(where, sink, left_over):
+async def test_a_run_that_is_stopped_in_a_later_round(where, sink):
     token = CancellationToken()
     rounds: Counter[str] = Counter()
     readers = Reader()
@@ -597,9 +594,9 @@ async def test_a_run_that_is_stopped_in_a_later_round(where, sink, left_over):
         .with_stage("reader", readers, K, ["write"])
     )
     graph = build(pipeline, guard=GuardRetryPolicy("write", 9, stagnation_limit=9))
-    with pytest.raises(PipelineCancelled) as caught:
-        await graph.run(sink=sink, cancel_token=token)
-    assert left_over() == set()
+    async with leak_check():
+        with pytest.raises(PipelineCancelled) as caught:
+            await graph.run(sink=sink, cancel_token=token)
     assert readers.seen == []
     assert sink.of(where)[-1] == "cancelled"
     assert sink.of("reader") == ["skipped"]
@@ -612,9 +609,9 @@ async def test_a_run_that_is_stopped_in_a_later_round(where, sink, left_over):
 
 
 @pytest.mark.parametrize("stop", ["token", "caller"])
-def test_a_cancellation_at_every_turn_leaves_nothing_and_shows_nobody_a_rejected_draft(stop, new_sink):
+def test_a_cancellation_at_every_turn_leaves_nothing_and_shows_nobody_a_rejected_draft(stop):
     async def once(turn):
-        token, sink = CancellationToken(), new_sink()
+        token, sink = CancellationToken(), EventRecorder()
         writer, reader = Writer(), Reader()
         graph = build(
             guarded(writer, Guard(2), reader), guard=GuardRetryPolicy("write", 9, stagnation_limit=9)
@@ -651,7 +648,7 @@ def test_a_cancellation_at_every_turn_leaves_nothing_and_shows_nobody_a_rejected
     between=st.integers(0, 3),
     suspensions=st.integers(0, 2),
 )
-def test_rounds_against_a_model(new_sink, drafts, rejects, most, stagnation, between, suspensions):
+def test_rounds_against_a_model(drafts, rejects, most, stagnation, between, suspensions):
     rounds, reason = 0, None
     while True:
         rounds += 1
@@ -679,7 +676,7 @@ def test_rounds_against_a_model(new_sink, drafts, rejects, most, stagnation, bet
     pipeline = pipeline.with_stage("guard", guard, GUARD, dict.fromkeys(["write", names[-1]]))
     pipeline = pipeline.with_stage("reader", reader, K, ["write"])
     policy = GuardRetryPolicy("write", most, stagnation_limit=stagnation)
-    sink = new_sink()
+    sink = EventRecorder()
     results = asyncio.run(build(pipeline, FailureMode.BEST_EFFORT, guard=policy).run(sink=sink))
     assert writer.calls == rounds
     assert guard.seen == drafts[:rounds]

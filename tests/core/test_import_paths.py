@@ -20,7 +20,9 @@ RE_EXPORTS = {
     "stageflow.pipeline.builder_helpers": (
         "FluentPipelineBuilder with_conditional_branch with_fan_out_fan_in with_linear_chain with_parallel_stages"
     ),
-    "stageflow.pipeline.cancellation": "CancellationToken CleanupRegistry",
+    "stageflow.pipeline.cancellation": (
+        "CancellationToken CleanupRegistry StructuredTaskGroup cleanup_on_cancel run_with_cleanup"
+    ),
     "stageflow.pipeline.dag": (
         "StageError StageExecutionError StageGraph StageSpec UnifiedPipelineCancelled=PipelineCancelled"
         " UnifiedStageExecutionError=StageExecutionError UnifiedStageGraph=StageGraph UnifiedStageSpec=StageSpec"
@@ -35,7 +37,7 @@ RE_EXPORTS = {
     "stageflow.pipeline.interceptors": (
         "BaseInterceptor ChildTrackerMetricsInterceptor CircuitBreakerInterceptor CriticalInterceptorError ErrorAction"
         " InterceptorContext InterceptorResult LoggingInterceptor MetricsInterceptor TimeoutInterceptor"
-        " TracingInterceptor get_default_interceptors"
+        " TracingInterceptor get_default_interceptors run_with_interceptors"
     ),
     "stageflow.pipeline.retry": (
         "BackoffStrategy JitterStrategy RateLimitError RetryInterceptor ServiceUnavailableError TransientError"

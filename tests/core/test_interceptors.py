@@ -93,9 +93,10 @@ async def test_equal_priorities_keep_the_order_they_were_given_in():
 
 
 def test_the_defaults_and_none_of_them():
-    assert [one.name for one in get_default_interceptors()] == ["timeout", "logging"]
+    defaults = [type(one) for one in get_default_interceptors()]
+    assert {TimeoutInterceptor, LoggingInterceptor} < set(defaults)
     pipeline = Pipeline().with_stage("a", ok, K)
-    assert [type(one) for one in pipeline.build().interceptors] == [TimeoutInterceptor, LoggingInterceptor]
+    assert [type(one) for one in pipeline.build().interceptors] == defaults
     assert list(pipeline.build(interceptors=[]).interceptors) == []
 
 
@@ -220,7 +221,7 @@ async def test_a_fallback_takes_the_place_of_a_stage_that_raised(sink):
     results = await graph(raises, Tracing("outer", log, 1), Falls()).run(sink=sink)
     assert results["a"].data == {"instead": "no"}
     assert log == ["outer before", "outer after completed"]
-    sink.assert_sound("ab", "completed")
+    sink.assert_paired(stages="ab", end="completed")
 
 
 @pytest.mark.asyncio
@@ -324,7 +325,7 @@ async def test_an_exception_in_a_guard_fails_the_stage(hook, sink):
         await graph(ok, raising(hook, guard=True)).run(sink=sink)
     assert str(caught.value.original) == f"broken {hook}"
     assert sink.of("b") == ["skipped"]
-    sink.assert_sound("ab", "failed")
+    sink.assert_paired(stages="ab", end="failed")
 
 
 @pytest.mark.asyncio
@@ -334,7 +335,7 @@ async def test_an_exception_in_an_observer_is_isolated(hook, sink, caplog):
     assert results.error is None
     assert results["a"].data == {"ran": True}
     assert "broken" in caplog.text
-    sink.assert_sound("ab", "completed")
+    sink.assert_paired(stages="ab", end="completed")
 
 
 @pytest.mark.asyncio

@@ -15,9 +15,11 @@ from stageflow import (
     Pipeline,
     PipelineCancelled,
     PipelineContext,
+    PipelineTimer,
     RetryPolicy,
     RunIdentity,
     StageContext,
+    StageInputs,
     StageKind,
     StageOutput,
     stage,
@@ -25,6 +27,7 @@ from stageflow import (
 )
 from stageflow.context.frozen import thaw
 from stageflow.errors import ReadOnlyDataError
+from stageflow.testing import EventRecorder
 
 K = StageKind.WORK
 LABEL: ContextVar[str] = ContextVar("test_isolation_label", default="nobody")
@@ -458,12 +461,12 @@ async def test_a_large_output_is_frozen_in_slices(sink):
         returned = turns
         return {"rows": rows}
 
-    def hears(type, _):
+    def hears(event):
         nonlocal completed
-        if type == "stage.makes.completed":
+        if event.type == "stage.makes.completed":
             completed = turns
 
-    sink.hook = hears
+    sink = EventRecorder(hears)
     counting = asyncio.create_task(counts())
     results = await Pipeline().with_stage("makes", makes, K).run(sink=sink)
     counting.cancel()
@@ -473,12 +476,77 @@ async def test_a_large_output_is_frozen_in_slices(sink):
         results["makes"].data["rows"][-1].append(1)
 
 
+# --- what the caller hands over --------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda data: data.__setitem__("tone", "rude"),
+        lambda data: data.update(tone="rude"),
+        lambda data: data["tags"].append("rude"),
+        lambda data: data["nested"]["by"].clear(),
+        lambda data: data.clear(),
+    ],
+    ids=["set", "update", "list", "nested", "clear"],
+)
+@pytest.mark.parametrize("given", ["data=", "a context", "both"])
+async def test_the_runs_data_is_read_only_for_stages(tamper, given):
+    mine = {"tone": "calm", "tags": ["a"], "nested": {"by": {"x": 1}}}
+    context = PipelineContext(data={"tone": "loud"} if given == "both" else mine)
+
+    async def tampers(ctx):
+        assert ctx.data["tone"] == "calm"
+        with pytest.raises(ReadOnlyDataError):
+            tamper(ctx.data)
+
+    async def reads(ctx):
+        return {"seen": ctx.data}
+
+    pipeline = Pipeline().with_stage("tampers", tampers, K).with_stage("reads", reads, K, ["tampers"])
+    graph = pipeline.build(interceptors=[])
+    results = await graph.run(
+        None if given == "data=" else context, data=None if given == "a context" else mine
+    )
+    assert (
+        results["reads"].data["seen"] == mine == {"tone": "calm", "tags": ["a"], "nested": {"by": {"x": 1}}}
+    )
+
+
+@pytest.mark.asyncio
+async def test_what_interceptors_note_is_not_the_runs_data_and_objects_are_shared():
+    connection = object()
+
+    class Notes(BaseInterceptor):
+        name = "notes"
+
+        async def before(self, stage_name, ctx):
+            ctx.data["noted"] = True
+
+    async def reads(ctx):
+        assert ctx.data is ctx.data
+        return {"keys": sorted(ctx.data), "same": ctx.data["db"] is connection}
+
+    graph = Pipeline().with_stage("reads", reads, K).build(interceptors=[Notes()])
+    results = await graph.run(data={"db": connection})
+    assert results["reads"].data == {"keys": ["db"], "same": True}
+
+
+def test_a_context_of_no_run_has_no_data():
+    snapshot = ContextSnapshot()
+    ctx = StageContext(snapshot, StageInputs(snapshot), "a", PipelineTimer())
+    assert ctx.data == {}
+    with pytest.raises(ReadOnlyDataError):
+        ctx.data["x"] = 1
+
+
 # --- runs beside each other ----------------------------------------------------------------------------------
 
 
 @pytest.mark.asyncio
 @pytest.mark.timeout(30)
-async def test_hundred_runs_of_one_graph_each_keep_their_tenant(new_sink):
+async def test_hundred_runs_of_one_graph_each_keep_their_tenant():
     """What could get from one run into another: ids, inputs, outputs, instances, data, ports, events."""
     ended: list[tuple[str, int]] = []
     chains: list[tuple[int, int]] = []
@@ -526,13 +594,13 @@ async def test_hundred_runs_of_one_graph_each_keep_their_tenant(new_sink):
 
     async def one(number):
         LABEL.set(f"caller {number}")
-        sink = new_sink()
+        sink = EventRecorder()
         snapshot = ContextSnapshot(RunIdentity(org_id=UUID(int=number)), input_text=f"text {number}")
         context = PipelineContext.from_snapshot(snapshot, data={"number": number})
         results = await graph.run(context, sink=sink, ports=f"ports of {number}")
-        sink.assert_sound(["counts", "reads", "last"], "completed")
-        assert {data["org_id"] for _, data in sink.events} == {str(UUID(int=number))}
-        assert {data["number"] for type, data in sink.events if type == "own"} == {number}
+        sink.assert_paired(stages=["counts", "reads", "last"], end="completed")
+        assert {event.data["org_id"] for event in sink} == {str(UUID(int=number))}
+        assert {event.data["number"] for event in sink if event.type == "own"} == {number}
         assert context.data == {"number": number}
         return results
 

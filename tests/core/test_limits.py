@@ -17,6 +17,7 @@ from stageflow import (
     FailureMode,
     Pipeline,
     PipelineCancelled,
+    PipelineResults,
     RetryPolicy,
     StageExecutionError,
     StageGraph,
@@ -27,6 +28,7 @@ from stageflow import (
 )
 from stageflow.errors import OverloadError, RunTimeoutError
 from stageflow.runtime.limits import Admission, ConcurrencyLimit, Overload
+from stageflow.testing import EventRecorder
 
 K = StageKind.WORK
 
@@ -299,7 +301,7 @@ async def test_who_finds_the_line_full_fails(mode, sink):
     assert isinstance(results.error.original, OverloadError)
     assert "stage 'a'" in str(results.error.original)
     assert sink.of("a") == ["started", "failed"]
-    sink.assert_sound("ab", "completed" if mode is FailureMode.BEST_EFFORT else "failed")
+    sink.assert_paired(stages="ab", end="completed" if mode is FailureMode.BEST_EFFORT else "failed")
     held.go.set()
     await first
     assert held.calls == 1
@@ -324,7 +326,7 @@ async def test_or_is_skipped_and_takes_its_branch_along(sink):
     assert results["c"].status == "skip"
     assert sink.of("a") == ["skipped"]
     assert sink.data("stage.a.skipped")["reason"] == "overloaded"
-    sink.assert_sound("abc", "completed")
+    sink.assert_paired(stages="abc", end="completed")
     held.go.set()
     await first
     assert_free(limit)
@@ -337,7 +339,7 @@ def test_an_overload_is_worth_another_attempt_later():
 
 
 @pytest.mark.asyncio
-async def test_as_many_wait_as_may(new_sink):
+async def test_as_many_wait_as_may():
     limit = ConcurrencyLimit(2, max_queued=3)
     held = Held()
     graph = Pipeline().with_stage("a", held, K, limit=limit).build()
@@ -396,7 +398,7 @@ async def test_another_attempt_that_finds_the_line_full(overload, sink):
     await second
     assert results["a"].status == ("fail" if overload is Overload.FAIL else "skip")
     assert sink.of("a") == ["started", "retrying", "failed" if overload is Overload.FAIL else "skipped"]
-    sink.assert_sound("a")
+    sink.assert_paired(stages="a")
     assert_free(limit)
 
 
@@ -452,14 +454,14 @@ async def test_every_ending_gives_its_places_back(ending, sink):
     await graph.run(sink=sink, raise_errors=False)
     assert gauge.calls == (ending != "cancel")
     assert_free(limit)
-    sink.assert_sound(["does", "waits"])
+    sink.assert_paired(stages=["does", "waits"])
 
 
 # --- the limit of a graph's runs -----------------------------------------------------------------------------
 
 
 @pytest.mark.asyncio
-async def test_the_limit_of_runs(new_sink):
+async def test_the_limit_of_runs():
     gauge = Gauge()
     graph = Pipeline().with_stage("a", gauge, K).with_stage("b", gauge, K, ["a"]).build(max_runs=2)
     names = [f"run {number}" for number in range(9)]
@@ -488,6 +490,59 @@ async def test_a_run_that_is_refused_starts_nothing(sink):
     held.go.set()
     await asyncio.gather(*runs)
     assert held.calls == 2
+    assert_free(limit)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("mode", FailureMode)
+@pytest.mark.parametrize("how", ["run", "run that raises", "stream", "stream that raises"])
+async def test_a_run_that_is_refused_is_a_result_like_others(how, mode, sink):
+    limit = ConcurrencyLimit(1, max_queued=0)
+    held = Held()
+    graph = Pipeline("popular").with_stage("a", held, K).build(max_runs=limit, failure_mode=mode)
+    first = asyncio.create_task(graph.run())
+    await held.started.wait()
+    raises = how.endswith("raises")
+    if how.startswith("run"):
+        running = graph.run(sink=sink, raise_errors=raises)
+    else:
+        stream = graph.stream(sink=sink, raise_errors=raises)
+
+        async def read():
+            assert [event.type async for event in stream] == []
+            return stream.results
+
+        running = read()
+    if raises:
+        with pytest.raises(OverloadError) as caught:
+            await running
+        error, results = caught.value, caught.value.results
+    else:
+        results = await running
+        error = results.error
+        assert error.results is results
+    assert isinstance(error, OverloadError)
+    assert isinstance(results, PipelineResults)
+    assert (dict(results), results.error, results.pipeline) == ({}, error, "popular")
+    assert results.run_id is not None
+    assert sink.events == []
+    held.go.set()
+    await first
+    assert_free(limit)
+
+
+@pytest.mark.asyncio
+async def test_a_stage_that_runs_what_needs_its_own_place_waits_until_its_time_is_over():
+    """A limit knows places and not who holds them: the run below waits for the one above, which waits for it."""
+    limit = ConcurrencyLimit(1)
+    inner = Pipeline("inner").with_stage("embed", Gauge(), K, limit=limit)
+
+    async def outer(ctx):
+        await inner.run()
+
+    pipeline = Pipeline("outer").with_stage("outer", outer, K, limit=limit)
+    with pytest.raises(RunTimeoutError):
+        await pipeline.run(timeout=0.02)
     assert_free(limit)
 
 
@@ -676,7 +731,7 @@ def test_whenever_a_run_is_stopped_its_places_go_on(stop, shape):
     max_runs=st.sampled_from([None, 1, 2]),
     stop=st.one_of(st.none(), st.integers(0, 30)),
 )
-def test_limits_are_kept_and_nothing_waits_for_ever(new_sink, stages, most, runs, max_runs, stop):
+def test_limits_are_kept_and_nothing_waits_for_ever(stages, most, runs, max_runs, stop):
     limits = [ConcurrencyLimit(1), ConcurrencyLimit(2), ConcurrencyLimit(1)]
     of_runs = None if max_runs is None else ConcurrencyLimit(max_runs)
     inside = [0, 0, 0]
@@ -715,7 +770,7 @@ def test_limits_are_kept_and_nothing_waits_for_ever(new_sink, stages, most, runs
 
     async def main():
         token = CancellationToken()
-        sinks = [new_sink() for _ in range(runs)]
+        sinks = [EventRecorder() for _ in range(runs)]
         tasks = [
             asyncio.create_task(
                 graph.run(sink=sink, cancel_token=token if one == 0 else None, raise_errors=False)
@@ -730,7 +785,7 @@ def test_limits_are_kept_and_nothing_waits_for_ever(new_sink, stages, most, runs
         assert not pending
         for task, sink in zip(tasks, sinks, strict=True):
             task.result()
-            sink.assert_sound([spec.name for spec in specs])
+            sink.assert_paired(stages=[spec.name for spec in specs])
 
     asyncio.run(main())
     assert_free(*limits, *([] if of_runs is None else [of_runs]))

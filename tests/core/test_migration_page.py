@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 from stageflow import (
+    AudioPorts,
     BaseInterceptor,
     ContextSnapshot,
+    CorePorts,
     FailureMode,
+    InterceptorResult,
+    LLMPorts,
     NoOpEventSink,
     Pipeline,
     PipelineContext,
@@ -22,7 +26,10 @@ from stageflow import (
     StageExecutionError,
     StageKind,
     StageOutput,
+    StagePorts,
+    get_default_interceptors,
     get_event_sink,
+    run_with_interceptors,
     thaw,
 )
 from stageflow.errors import PipelineValidationError, ReadOnlyDataError, UndeclaredDependencyError
@@ -223,6 +230,38 @@ def logging_setup():
     logger.handlers.clear()
 
 
+def default_chain():
+    chain = Pipeline().with_stage("a", ok, W).build().interceptors
+    assert {"idempotency", "timeout", "circuit_breaker"} <= {one.name for one in chain}
+
+
+def refusal():
+    class Refuses(BaseInterceptor):
+        async def before(self, stage_name, ctx):
+            return InterceptorResult(stage_ran=False, error="no") if stage_name == "a" else None
+
+    results = asyncio.run(two(ok, ok).build(interceptors=[Refuses()]).run(raise_errors=False))
+    assert results["a"].status == "fail"
+    assert "b" not in results
+
+    async def work():
+        return {}
+
+    assert asyncio.run(run_with_interceptors("a", work, PipelineContext(), [Refuses()])).status == "failed"
+
+
+def auth():
+    assert get_default_interceptors(include_auth=True)[0].name == "auth.tenant"
+
+
+def ports():
+    every = StagePorts(db=1, llm_provider=2, tts_provider=3)
+    assert isinstance(every, CorePorts)
+    assert isinstance(every, LLMPorts)
+    assert isinstance(every, AudioPorts)
+    assert [every.db, every.llm_provider, every.tts_provider] == [1, 2, 3]
+
+
 # Which check is about which row, by words of its first column.
 CHECKS = {
     "missing or circular": build_validates,
@@ -236,6 +275,10 @@ CHECKS = {
     "conditional=True": conditional,
     "with_conditional_branch": branches,
     "interceptors=[]": no_interceptors,
+    "without interceptors": default_chain,
+    "refused": refusal,
+    "include_auth": auth,
+    "CorePorts": ports,
     "ConditionalDependency": condition,
     "condition that raised": condition_that_raises,
     "pipeline_registry": registry,

@@ -17,6 +17,7 @@ from stageflow import (
     StageOutput,
 )
 from stageflow.errors import RunTimeoutError, StageTimeoutError
+from stageflow.testing import EventRecorder, leak_check
 
 K = StageKind.WORK
 LABEL: ContextVar[str] = ContextVar("test_nested_label", default="nobody")
@@ -55,18 +56,18 @@ def nest(pipeline, depth=1, **options):
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("depth", [1, 2, 8])
-async def test_a_deadline_is_inherited(depth, new_sink, sink, left_over):
-    watched, inner_sink = Watched(), new_sink()
+async def test_a_deadline_is_inherited(depth, sink):
+    watched, inner_sink = Watched(), EventRecorder()
     inner = Pipeline("inner").with_stage("hangs", watched, K)
     loop = asyncio.get_running_loop()
     start = loop.time()
-    with pytest.raises(RunTimeoutError) as caught:
-        await nest(inner, depth, sink=inner_sink).run(timeout=0.03, sink=sink)
+    async with leak_check():
+        with pytest.raises(RunTimeoutError) as caught:
+            await nest(inner, depth, sink=inner_sink).run(timeout=0.03, sink=sink)
     assert 0.029 <= loop.time() - start < 5
     assert caught.value.timeout == pytest.approx(0.03)
     assert watched.stopped == 1
-    assert left_over() == set()
-    sink.assert_sound(["runs"], "cancelled")
+    sink.assert_paired(stages=["runs"], end="cancelled")
     assert inner_sink.types[-1] == "pipeline.cancelled"
     assert inner_sink.of("hangs") == ["started", "cancelled"]
 
@@ -82,8 +83,8 @@ async def test_a_longer_limit_of_its_own_extends_nothing():
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("own", [None, 60], ids=["none of its own", "a longer one of its own"])
-async def test_a_nested_run_that_its_stage_shields_ends_by_the_inherited_deadline(own, new_sink):
-    watched, inner_sink = Watched(), new_sink()
+async def test_a_nested_run_that_its_stage_shields_ends_by_the_inherited_deadline(own):
+    watched, inner_sink = Watched(), EventRecorder()
     inner = Pipeline("inner").with_stage("hangs", watched, K)
 
     async def shields(ctx):
@@ -121,7 +122,7 @@ async def test_a_shorter_limit_of_its_own_ends_only_the_nested_run(sink):
     assert results["runs"].data == {"went on": True}
     assert caught[0].timeout == pytest.approx(0.01)
     assert watched.stopped == 1
-    sink.assert_sound(["runs"], "completed")
+    sink.assert_paired(stages=["runs"], end="completed")
 
 
 @pytest.mark.asyncio
@@ -148,8 +149,8 @@ async def test_what_is_left_of_the_time_is_what_the_nested_run_gets():
 
 
 @pytest.mark.asyncio
-async def test_a_run_that_starts_when_its_time_is_over_starts_nothing(new_sink):
-    inner_sink, started = new_sink(), []
+async def test_a_run_that_starts_when_its_time_is_over_starts_nothing():
+    inner_sink, started = EventRecorder(), []
 
     async def inner_stage(ctx):
         started.append(ctx.stage_name)
@@ -254,8 +255,8 @@ async def test_a_cleanup_may_run_a_pipeline_though_the_time_is_over():
     "stop", ["token", "caller", "sibling fails", "sibling cancels", "fails in the nested run"]
 )
 @pytest.mark.parametrize("depth", [1, 3])
-async def test_whatever_ends_the_outer_run_ends_the_nested_one(stop, depth, sink, new_sink, left_over):
-    watched, token, inner_sink = Watched(), CancellationToken(), new_sink()
+async def test_whatever_ends_the_outer_run_ends_the_nested_one(stop, depth, sink):
+    watched, token, inner_sink = Watched(), CancellationToken(), EventRecorder()
 
     async def beside(ctx):
         await watched.started.wait()
@@ -277,31 +278,31 @@ async def test_whatever_ends_the_outer_run_ends_the_nested_one(stop, depth, sink
         return None
 
     outer = nest(inner, depth, sink=inner_sink).with_stage("sibling", sibling, K)
-    run = asyncio.create_task(outer.run(sink=sink, cancel_token=token))
-    await asyncio.wait([run], timeout=5)
-    assert run.done()
-    error = (
-        asyncio.CancelledError
-        if stop == "caller"
-        else StageExecutionError
-        if "fail" in stop
-        else PipelineCancelled
-    )
-    with pytest.raises(error):
-        await run
+    async with leak_check():
+        run = asyncio.create_task(outer.run(sink=sink, cancel_token=token))
+        await asyncio.wait([run], timeout=5)
+        assert run.done()
+        error = (
+            asyncio.CancelledError
+            if stop == "caller"
+            else StageExecutionError
+            if "fail" in stop
+            else PipelineCancelled
+        )
+        with pytest.raises(error):
+            await run
     assert watched.stopped == 1
-    assert left_over() == set()
     assert inner_sink.types[-1] == (
         "pipeline.failed" if stop == "fails in the nested run" else "pipeline.cancelled"
     )
     assert inner_sink.of("hangs") == ["started", "cancelled"]
-    sink.assert_sound(["runs", "sibling"])
+    sink.assert_paired(stages=["runs", "sibling"])
 
 
 @pytest.mark.asyncio
-async def test_many_nested_runs_at_once_all_end(new_sink, left_over):
+async def test_many_nested_runs_at_once_all_end():
     watched, token = [Watched() for _ in range(10)], CancellationToken()
-    sinks = [new_sink() for _ in watched]
+    sinks = [EventRecorder() for _ in watched]
 
     async def runs(ctx):
         await asyncio.gather(
@@ -311,14 +312,14 @@ async def test_many_nested_runs_at_once_all_end(new_sink, left_over):
             )
         )
 
-    run = asyncio.create_task(Pipeline().with_stage("runs", runs, K).run(cancel_token=token))
-    await asyncio.gather(*(one.started.wait() for one in watched))
-    token.cancel("enough")
-    with pytest.raises(PipelineCancelled):
-        await run
+    async with leak_check():
+        run = asyncio.create_task(Pipeline().with_stage("runs", runs, K).run(cancel_token=token))
+        await asyncio.gather(*(one.started.wait() for one in watched))
+        token.cancel("enough")
+        with pytest.raises(PipelineCancelled):
+            await run
     assert [one.stopped for one in watched] == [1] * 10
     assert all(sink.types[-1] == "pipeline.cancelled" for sink in sinks)
-    assert left_over() == set()
 
 
 @pytest.mark.asyncio
@@ -345,7 +346,7 @@ async def test_a_nested_run_that_is_cancelled_does_not_cancel_the_outer_one(sink
         await Pipeline().with_stage("runs", runs, K).with_stage("after", after, K, ["runs"]).run(sink=sink)
     )
     assert results["runs"].data == {"inner": "only here"}
-    sink.assert_sound(["runs", "after"], "completed")
+    sink.assert_paired(stages=["runs", "after"], end="completed")
 
 
 @pytest.mark.asyncio
@@ -365,7 +366,7 @@ async def test_long_work_in_a_nested_run_that_never_awaits_can_look(depth, sink)
     with pytest.raises(PipelineCancelled):
         await outer.run(cancel_token=token, sink=sink)
     assert seen == [False, True]
-    sink.assert_sound(["runs"], "cancelled")
+    sink.assert_paired(stages=["runs"], end="cancelled")
 
 
 @pytest.mark.asyncio
@@ -381,7 +382,7 @@ async def test_a_nested_run_that_fails_fails_its_stage_and_says_where(sink):
         error = error.original
     assert error.stage == "fails"
     assert "deep down" in str(caught.value)
-    sink.assert_sound(["runs"], "failed")
+    sink.assert_paired(stages=["runs"], end="failed")
 
 
 @pytest.mark.asyncio

@@ -22,6 +22,7 @@ from stageflow import (
     StageSpec,
 )
 from stageflow.errors import RunTimeoutError
+from stageflow.testing import leak_check
 
 K = StageKind.WORK
 NAMES = ["trigger", "sleeper", "waiter", "inline", "never"]
@@ -69,8 +70,7 @@ class World:
             ]
         )
 
-    def assert_tidy(self, left_over) -> None:
-        assert left_over() == set()
+    def assert_tidy(self) -> None:
         assert sorted(self.finished) == ["sleeper", "waiter"]
         assert self.cleaned == ["waiter", "sleeper"]
 
@@ -94,70 +94,75 @@ async def raises_later(ctx):
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("trigger", [fails, raises, raises_later])
-async def test_after_a_failed_stage(trigger, sink, left_over):
+async def test_after_a_failed_stage(trigger, sink):
     world = World(trigger)
-    with pytest.raises(StageExecutionError) as caught:
-        await world.graph.run(sink=sink)
-    world.assert_tidy(left_over)
+    async with leak_check():
+        with pytest.raises(StageExecutionError) as caught:
+            await world.graph.run(sink=sink)
+    world.assert_tidy()
     assert caught.value.stage == "trigger"
     assert set(caught.value.results) == {"trigger", "inline"}
-    sink.assert_sound(NAMES, "failed")
+    sink.assert_paired(stages=NAMES, end="failed")
     assert sink.of("sleeper") == sink.of("waiter") == ["started", "cancelled"]
     assert sink.of("never") == ["skipped"]
 
 
 @pytest.mark.asyncio
-async def test_after_a_stage_that_cancels_the_run(sink, left_over):
+async def test_after_a_stage_that_cancels_the_run(sink):
     async def trigger(ctx):
         return StageOutput.cancel("enough")
 
     world = World(trigger)
-    with pytest.raises(PipelineCancelled) as caught:
-        await world.graph.run(sink=sink)
-    world.assert_tidy(left_over)
+    async with leak_check():
+        with pytest.raises(PipelineCancelled) as caught:
+            await world.graph.run(sink=sink)
+    world.assert_tidy()
     assert (caught.value.stage, caught.value.reason) == ("trigger", "enough")
     assert set(caught.value.results) == {"trigger", "inline"}
-    sink.assert_sound(NAMES, "cancelled")
+    sink.assert_paired(stages=NAMES, end="cancelled")
 
 
 @pytest.mark.asyncio
-async def test_after_an_outer_time_out(sink, left_over):
+async def test_after_an_outer_time_out(sink):
     world = World(forever)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.02):
-            await world.graph.run(sink=sink)
-    world.assert_tidy(left_over)
-    sink.assert_sound(NAMES, "cancelled")
+    async with leak_check():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await world.graph.run(sink=sink)
+    world.assert_tidy()
+    sink.assert_paired(stages=NAMES, end="cancelled")
 
 
 @pytest.mark.asyncio
-async def test_after_an_outer_wait_for(sink, left_over):
+async def test_after_an_outer_wait_for(sink):
     world = World(forever)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(world.graph.run(sink=sink), 0.02)
-    world.assert_tidy(left_over)
-    sink.assert_sound(NAMES, "cancelled")
+    async with leak_check():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(world.graph.run(sink=sink), 0.02)
+    world.assert_tidy()
+    sink.assert_paired(stages=NAMES, end="cancelled")
 
 
 @pytest.mark.asyncio
-async def test_after_the_callers_task_was_cancelled_again_and_again(sink, left_over):
+async def test_after_the_callers_task_was_cancelled_again_and_again(sink):
     """Stages that are cleaning up are not cut short, and the run does not leave before they are done."""
     world = World(forever)
-    run = asyncio.create_task(world.graph.run(sink=sink))
-    while sink.of("never") == [] and len(sink.of("waiter")) == 0:
+    async with leak_check():
+        run = asyncio.create_task(world.graph.run(sink=sink))
+        while sink.of("never") == [] and len(sink.of("waiter")) == 0:
+            await asyncio.sleep(0)
         await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    while not run.done():
-        run.cancel()
         await asyncio.sleep(0)
+        while not run.done():
+            run.cancel()
+            await asyncio.sleep(0)
     assert run.cancelled()
-    world.assert_tidy(left_over)
-    sink.assert_sound(NAMES, "cancelled")
+    world.assert_tidy()
+    sink.assert_paired(stages=NAMES, end="cancelled")
 
 
 @pytest.mark.asyncio
-async def test_after_a_token(sink, left_over):
+async def test_after_a_token(sink):
     token = CancellationToken()
 
     async def trigger(ctx):
@@ -165,42 +170,45 @@ async def test_after_a_token(sink, left_over):
         await asyncio.Event().wait()
 
     world = World(trigger)
-    with pytest.raises(PipelineCancelled) as caught:
-        await world.graph.run(sink=sink, cancel_token=token)
-    world.assert_tidy(left_over)
+    async with leak_check():
+        with pytest.raises(PipelineCancelled) as caught:
+            await world.graph.run(sink=sink, cancel_token=token)
+    world.assert_tidy()
     assert (caught.value.stage, caught.value.reason) == ("<external>", "stop it")
-    sink.assert_sound(NAMES, "cancelled")
+    sink.assert_paired(stages=NAMES, end="cancelled")
 
 
 @pytest.mark.asyncio
-async def test_after_the_runs_own_time_limit(sink, left_over):
+async def test_after_the_runs_own_time_limit(sink):
     world = World(forever)
-    with pytest.raises(RunTimeoutError) as caught:
-        await world.graph.run(sink=sink, timeout=0.02)
-    world.assert_tidy(left_over)
+    async with leak_check():
+        with pytest.raises(RunTimeoutError) as caught:
+            await world.graph.run(sink=sink, timeout=0.02)
+    world.assert_tidy()
     assert set(caught.value.results) == {"inline"}
     assert isinstance(caught.value, TimeoutError)
-    sink.assert_sound(NAMES, "cancelled")
+    sink.assert_paired(stages=NAMES, end="cancelled")
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("fatal", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("suspended", [False, True], ids=["inline", "suspended"])
-async def test_after_a_stage_that_wants_the_process_to_end(fatal, suspended, sink, left_over):
+async def test_after_a_stage_that_wants_the_process_to_end(fatal, suspended, sink):
     async def trigger(ctx):
         if suspended:
             await asyncio.sleep(0)
         raise fatal
 
     world = World(trigger)
-    with pytest.raises(fatal):
-        await world.graph.run(sink=sink)
-    world.assert_tidy(left_over)
-    sink.assert_sound(NAMES, "failed")
+    async with leak_check():
+        with pytest.raises(fatal):
+            await world.graph.run(sink=sink)
+    world.assert_tidy()
+    sink.assert_paired(stages=NAMES, end="failed")
 
 
 @pytest.mark.asyncio
-async def test_fatal_errors_end_the_run_in_every_failure_mode(sink, left_over):
+async def test_fatal_errors_end_the_run_in_every_failure_mode(sink):
     async def fatal(ctx):
         raise KeyboardInterrupt
 
@@ -210,30 +218,30 @@ async def test_fatal_errors_end_the_run_in_every_failure_mode(sink, left_over):
         .with_stage("forever", forever, K)
         .build(failure_mode=FailureMode.BEST_EFFORT)
     )
-    with pytest.raises(KeyboardInterrupt):
-        await graph.run(sink=sink, raise_errors=False)
-    assert left_over() == set()
-    sink.assert_sound(["fatal", "forever"], "failed")
+    async with leak_check():
+        with pytest.raises(KeyboardInterrupt):
+            await graph.run(sink=sink, raise_errors=False)
+    sink.assert_paired(stages=["fatal", "forever"], end="failed")
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("error", [GeneratorExit, BaseException, asyncio.CancelledError])
 @pytest.mark.parametrize("suspended", [False, True], ids=["inline", "suspended"])
-async def test_any_other_exception_fails_the_stage_and_nothing_else(error, suspended, sink, left_over):
+async def test_any_other_exception_fails_the_stage_and_nothing_else(error, suspended, sink):
     async def odd(ctx):
         if suspended:
             await asyncio.sleep(0)
         raise error
 
-    with pytest.raises(StageExecutionError) as caught:
-        await Pipeline().with_stage("odd", odd, K).with_stage("forever", forever, K).run(sink=sink)
+    async with leak_check():
+        with pytest.raises(StageExecutionError) as caught:
+            await Pipeline().with_stage("odd", odd, K).with_stage("forever", forever, K).run(sink=sink)
     assert isinstance(caught.value.original, error)
-    assert left_over() == set()
-    sink.assert_sound(["odd", "forever"], "failed")
+    sink.assert_paired(stages=["odd", "forever"], end="failed")
 
 
 @pytest.mark.asyncio
-async def test_a_sibling_that_fails_while_it_is_cancelled_does_not_hide_the_first_failure(sink, left_over):
+async def test_a_sibling_that_fails_while_it_is_cancelled_does_not_hide_the_first_failure(sink):
     async def stubborn(ctx):
         try:
             await asyncio.Event().wait()
@@ -244,17 +252,22 @@ async def test_a_sibling_that_fails_while_it_is_cancelled_does_not_hide_the_firs
         await asyncio.sleep(0)
         raise ValueError("first")
 
-    with pytest.raises(StageExecutionError) as caught:
-        await Pipeline().with_stage("stubborn", stubborn, K).with_stage("trigger", trigger, K).run(sink=sink)
+    async with leak_check():
+        with pytest.raises(StageExecutionError) as caught:
+            await (
+                Pipeline()
+                .with_stage("stubborn", stubborn, K)
+                .with_stage("trigger", trigger, K)
+                .run(sink=sink)
+            )
     assert isinstance(caught.value.original, ValueError)
     assert any("stubborn" in note for note in caught.value.__notes__)
-    assert left_over() == set()
-    sink.assert_sound(["stubborn", "trigger"], "failed")
+    sink.assert_paired(stages=["stubborn", "trigger"], end="failed")
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("after", ["returns a value", "goes on for a while", "asks for a retry"])
-async def test_a_stage_that_swallows_the_cancellation_ends_before_the_run_does(after, sink, left_over):
+async def test_a_stage_that_swallows_the_cancellation_ends_before_the_run_does(after, sink):
     released = asyncio.Event()
     swallowed = asyncio.Event()
     done = []
@@ -284,34 +297,34 @@ async def test_a_stage_that_swallows_the_cancellation_ends_before_the_run_does(a
         .with_stage("trigger", trigger, K)
         .with_stage("dependant", dependant, K, ["stubborn"])
     )
-    run = asyncio.create_task(pipeline.run(sink=sink))
-    await swallowed.wait()
-    if after == "goes on for a while":
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert not run.done()
-        released.set()
-    with pytest.raises(StageExecutionError) as caught:
-        await run
+    async with leak_check():
+        run = asyncio.create_task(pipeline.run(sink=sink))
+        await swallowed.wait()
+        if after == "goes on for a while":
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not run.done()
+            released.set()
+        with pytest.raises(StageExecutionError) as caught:
+            await run
     assert isinstance(caught.value.original, ValueError)
     assert done == [True]
-    assert left_over() == set()
-    sink.assert_sound(["stubborn", "trigger", "dependant"], "failed")
+    sink.assert_paired(stages=["stubborn", "trigger", "dependant"], end="failed")
 
 
 @pytest.mark.asyncio
-async def test_a_caller_that_is_cancelled_before_the_run_began_starts_nothing(sink, left_over):
+async def test_a_caller_that_is_cancelled_before_the_run_began_starts_nothing(sink):
     ran = []
 
     async def body(ctx):
         ran.append(True)
 
-    run = asyncio.create_task(Pipeline().with_stage("a", body, K).run(sink=sink))
-    run.cancel()
-    await asyncio.wait([run])
+    async with leak_check():
+        run = asyncio.create_task(Pipeline().with_stage("a", body, K).run(sink=sink))
+        run.cancel()
+        await asyncio.wait([run])
     assert run.cancelled()
     assert ran == sink.events == []
-    assert left_over() == set()
 
 
 def test_a_callers_coroutine_may_be_closed():
@@ -382,11 +395,11 @@ async def test_a_broken_cleanup_is_reported_and_the_others_run(sink, caplog):
     assert sink.data("cleanup.failed")["cleanup"] == "broken"
     assert "cannot close" in sink.data("cleanup.failed")["error"]
     assert "broken" in caplog.text
-    sink.assert_sound(["a"], "completed")
+    sink.assert_paired(stages=["a"], end="completed")
 
 
 @pytest.mark.asyncio
-async def test_a_cleanup_that_hangs_is_cut_off(sink, left_over):
+async def test_a_cleanup_that_hangs_is_cut_off(sink):
     ran = []
 
     async def body(ctx):
@@ -400,14 +413,14 @@ async def test_a_cleanup_that_hangs_is_cut_off(sink, left_over):
         ctx.register_cleanup(hangs, name="the slow one")
 
     graph = Pipeline().with_stage("a", body, K).build(cleanup_timeout=0.02)
-    await graph.run(sink=sink)
+    async with leak_check():
+        await graph.run(sink=sink)
     assert ran == ["first"]
     assert sink.data("cleanup.failed")["cleanup"] == "the slow one"
-    assert left_over() == set()
 
 
 @pytest.mark.asyncio
-async def test_a_cleanup_that_awaits_a_task_it_has_cancelled_is_no_cancellation_of_the_run(sink, left_over):
+async def test_a_cleanup_that_awaits_a_task_it_has_cancelled_is_no_cancellation_of_the_run(sink):
     """The usual way to end a background task; its CancelledError is the callback's, nobody else's."""
     ran = []
 
@@ -425,15 +438,15 @@ async def test_a_cleanup_that_awaits_a_task_it_has_cancelled_is_no_cancellation_
         ctx.register_cleanup(end_background)
         return {"ok": True}
 
-    results = await Pipeline().with_stage("a", body, K).run(sink=sink)
+    async with leak_check():
+        results = await Pipeline().with_stage("a", body, K).run(sink=sink)
     assert results["a"].data == {"ok": True}
     assert ran == ["first"]
-    assert left_over() == set()
-    sink.assert_sound(["a"], "completed")
+    sink.assert_paired(stages=["a"], end="completed")
 
 
 @pytest.mark.asyncio
-async def test_a_caller_that_is_cancelled_during_the_cleanup_waits_for_it(sink, left_over):
+async def test_a_caller_that_is_cancelled_during_the_cleanup_waits_for_it(sink):
     cleaning, release = asyncio.Event(), asyncio.Event()
     ran = []
 
@@ -445,18 +458,18 @@ async def test_a_caller_that_is_cancelled_during_the_cleanup_waits_for_it(sink, 
 
         ctx.register_cleanup(clean)
 
-    run = asyncio.create_task(Pipeline().with_stage("a", body, K).run(sink=sink))
-    await cleaning.wait()
-    for _ in range(3):
-        run.cancel()
-        await asyncio.sleep(0)
-    assert not run.done()
-    release.set()
-    await asyncio.wait([run])
+    async with leak_check():
+        run = asyncio.create_task(Pipeline().with_stage("a", body, K).run(sink=sink))
+        await cleaning.wait()
+        for _ in range(3):
+            run.cancel()
+            await asyncio.sleep(0)
+        assert not run.done()
+        release.set()
+        await asyncio.wait([run])
     assert run.cancelled()
     assert ran == ["clean"]
-    assert left_over() == set()
-    sink.assert_sound(["a"])
+    sink.assert_paired(stages=["a"])
 
 
 @pytest.mark.asyncio

@@ -128,7 +128,7 @@ async def test_malformed_events_do_not_break_the_run(events, mode, sink):
 
     graph = Pipeline().with_stage("a", odd, K).with_stage("b", nothing, K, ["a"]).build(failure_mode=mode)
     await graph.run(raise_errors=False, sink=sink)
-    sink.assert_sound(["a", "b"])
+    sink.assert_paired(stages=["a", "b"])
 
 
 @pytest.mark.asyncio
@@ -138,7 +138,7 @@ async def test_malformed_artifacts_do_not_break_the_run(artifacts, sink):
         return StageOutput(StageStatus.OK, {}, artifacts=artifacts)
 
     await Pipeline().with_stage("a", odd, K).run(PipelineContext(), raise_errors=False, sink=sink)
-    sink.assert_sound(["a"])
+    sink.assert_paired(stages=["a"])
 
 
 # --- what a run makes of an output -----------------------------------------------------------------------------
@@ -201,7 +201,7 @@ async def test_data_that_contains_itself_fails_its_stage(sink):
 
     results = await Pipeline().with_stage("a", loops, K).run(raise_errors=False, sink=sink)
     assert results.error.original.code == "SF-RUN-CYCLIC-DATA"
-    sink.assert_sound(["a"], "failed")
+    sink.assert_paired(stages=["a"], end="failed")
 
 
 @pytest.mark.asyncio

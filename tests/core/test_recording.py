@@ -19,9 +19,12 @@ from stageflow import (
     StageKind,
     StageOutput,
 )
-from stageflow.errors import CircuitBreakerOpenError, RunTimeoutError
+from stageflow.errors import CircuitBreakerOpenError, PolicyError, RunTimeoutError
+from stageflow.observability import LocalCircuitBreaker
+from stageflow.observability.breaker import CircuitState
 from stageflow.protocols import PipelineRunLogger, ProviderCallLogger, RunStore
 from stageflow.runtime.recording import Recording
+from stageflow.testing import EventRecorder, leak_check
 
 K = StageKind.WORK
 ORG, USER = UUID(int=1), UUID(int=2)
@@ -183,7 +186,7 @@ ENDINGS = {
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("ending", ENDINGS)
-async def test_every_other_end_is_told_before_the_call_ends(ending, sink, left_over):
+async def test_every_other_end_is_told_before_the_call_ends(ending, sink):
     book, token = Book(), CancellationToken()
     kind = ending if ending in {"fail", "raise", "cancel", "exit"} else "hang"
     graph = (
@@ -201,8 +204,9 @@ async def test_every_other_end_is_told_before_the_call_ends(ending, sink, left_o
         await graph.run(sink=sink, cancel_token=token, timeout=0.01 if ending == "time out" else None)
 
     error, status = ENDINGS[ending]
-    with pytest.raises(error):
-        await call() if ending == "exit" else await asyncio.create_task(call())
+    async with leak_check():
+        with pytest.raises(error):
+            await call() if ending == "exit" else await asyncio.create_task(call())
     assert book.names == [
         *BEGIN,
         f"update_status {status}",
@@ -215,7 +219,6 @@ async def test_every_other_end_is_told_before_the_call_ends(ending, sink, left_o
     else:
         assert book["log_run_completed"]["status"] == "cancelled"
         assert book["log_run_completed"]["reason"]
-    assert left_over() == set()
 
 
 @pytest.mark.asyncio
@@ -252,7 +255,9 @@ async def test_the_end_is_told_after_the_cleanups_and_the_last_event(sink):
         async def _note(self, name, **data):
             order.append(name)
 
-    sink.hook = lambda type, _: order.append(type) if type.startswith("pipeline.") else None
+    sink = EventRecorder(
+        lambda event: order.append(event.type) if event.type.startswith("pipeline.") else None
+    )
     book = Ordered()
     await Pipeline().with_stage("a", cleans_up, K).build(recording=recorded(book)).run(sink=sink)
     last = order.index("pipeline.completed")
@@ -289,14 +294,14 @@ ALL = [*BEGIN, "update_status completed", "log_run_completed"]
     "misbehave", [raises, raises_late, cancels_itself, is_slow], ids=lambda one: one.__name__
 )
 @pytest.mark.parametrize("at", ["everywhere", *ALL])
-async def test_a_store_or_logger_that_misbehaves_breaks_nothing(misbehave, at, sink, left_over, caplog):
+async def test_a_store_or_logger_that_misbehaves_breaks_nothing(misbehave, at, sink, caplog):
     book = Book(misbehave, () if at == "everywhere" else (at,))
     graph = Pipeline().with_stage("a", ok, K).with_stage("b", ok, K, ["a"]).build(recording=recorded(book))
-    results = await graph.run(sink=sink)
+    async with leak_check():
+        results = await graph.run(sink=sink)
     assert [output.status for output in results.values()] == ["ok", "ok"]
     assert book.names == ALL  # the others are still told, in order
-    sink.assert_sound("ab", "completed")
-    assert left_over() == set()
+    sink.assert_paired(stages="ab", end="completed")
     warnings = [record for record in caplog.records if record.name == "stageflow.runtime"]
     assert bool(warnings) == (misbehave is not is_slow)
 
@@ -330,7 +335,7 @@ async def test_stages_do_not_wait_for_a_slow_store():
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("at", ALL)
-async def test_one_that_hangs_delays_the_end_by_its_time_and_nothing_before(at, sink, left_over, caplog):
+async def test_one_that_hangs_delays_the_end_by_its_time_and_nothing_before(at, sink, caplog):
     async def hangs():
         await asyncio.Event().wait()
 
@@ -338,20 +343,22 @@ async def test_one_that_hangs_delays_the_end_by_its_time_and_nothing_before(at, 
     graph = Pipeline().with_stage("a", ok, K).build(recording=recorded(book, timeout=0.02))
     loop = asyncio.get_running_loop()
     ended = []
-    sink.hook = lambda type, _: ended.append(loop.time()) if type == "pipeline.completed" else None
+    sink = EventRecorder(
+        lambda event: ended.append(loop.time()) if event.type == "pipeline.completed" else None
+    )
     start = loop.time()
-    async with asyncio.timeout(5):
-        results = await graph.run(sink=sink)
+    async with leak_check():
+        async with asyncio.timeout(5):
+            results = await graph.run(sink=sink)
     assert results["a"].status == "ok"
     assert loop.time() - ended[0] >= 0.019
     assert ended[0] - start < loop.time() - ended[0] + 1
     assert book.names == ALL[: ALL.index(at) + 1]
-    assert left_over() == set()
     assert "was not done within" in caplog.text
 
 
 @pytest.mark.asyncio
-async def test_one_that_hangs_and_swallows_its_cancellation_is_not_called_again(sink, left_over):
+async def test_one_that_hangs_and_swallows_its_cancellation_is_not_called_again(sink):
     release = asyncio.Event()
 
     async def hangs():
@@ -360,18 +367,18 @@ async def test_one_that_hangs_and_swallows_its_cancellation_is_not_called_again(
 
     book = Book(hangs)
     graph = Pipeline().with_stage("a", ok, K).build(recording=recorded(book, timeout=0.02))
-    run = asyncio.create_task(graph.run(sink=sink))
-    done, _ = await asyncio.wait([run], timeout=1)
-    called = list(book.names)
-    release.set()
-    await asyncio.wait([run], timeout=5)
+    async with leak_check():
+        run = asyncio.create_task(graph.run(sink=sink))
+        done, _ = await asyncio.wait([run], timeout=1)
+        called = list(book.names)
+        release.set()
+        await asyncio.wait([run], timeout=5)
     assert done, f"the run does not end; called after the time was over: {called[1:]}"
     assert called == ["create_run"]
-    assert left_over() == set()
 
 
 @pytest.mark.asyncio
-async def test_a_caller_that_is_cancelled_while_the_end_is_told_waits_for_that(sink, left_over):
+async def test_a_caller_that_is_cancelled_while_the_end_is_told_waits_for_that(sink):
     begun, release = asyncio.Event(), asyncio.Event()
 
     async def waits():
@@ -379,20 +386,20 @@ async def test_a_caller_that_is_cancelled_while_the_end_is_told_waits_for_that(s
         await release.wait()
 
     book = Book(waits, ("update_status completed",))
-    run = asyncio.create_task(
-        Pipeline().with_stage("a", ok, K).build(recording=recorded(book)).run(sink=sink)
-    )
-    await begun.wait()
-    run.cancel()
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert not run.done()
-    release.set()
-    with pytest.raises(asyncio.CancelledError):
-        await run
+    async with leak_check():
+        run = asyncio.create_task(
+            Pipeline().with_stage("a", ok, K).build(recording=recorded(book)).run(sink=sink)
+        )
+        await begun.wait()
+        run.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not run.done()
+        release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await run
     assert book.names == ALL
     assert sink.types[-1] == "pipeline.completed"
-    assert left_over() == set()
 
 
 @pytest.mark.asyncio
@@ -495,17 +502,19 @@ async def test_a_provider_call_logger_that_misbehaves_breaks_no_call(misbehave, 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("at", ["log_call_start", "log_call_end"])
-async def test_a_provider_call_logger_that_hangs_stalls_no_call(at, left_over):
+async def test_a_provider_call_logger_that_hangs_stalls_no_call(at):
     """Issue 3, faults: loggers that hang never stall a run."""
 
     async def hangs():
         await asyncio.Event().wait()
 
     book = Book(hangs, (at,))
-    results = await calling().build(recording=recorded(book, timeout=0.02)).run(timeout=1, raise_errors=False)
+    async with leak_check():
+        results = (
+            await calling().build(recording=recorded(book, timeout=0.02)).run(timeout=1, raise_errors=False)
+        )
     assert results.error is None
     assert results["calls"].data == {"called": True}
-    assert left_over() == set()
 
 
 @pytest.mark.asyncio
@@ -549,3 +558,59 @@ async def test_the_breaker_hears_of_calls_that_were_made_and_how_they_went(outco
     assert isinstance(results.error.original, CircuitBreakerOpenError)
     assert told == []
     assert book.names.count("log_call_start") == 1
+
+
+@pytest.fixture
+def half_open(monkeypatch):
+    """The current breaker, which has opened for the calls here; it is time for one to try, for half a minute."""
+    now = 0.0
+    breaker = LocalCircuitBreaker(failure_threshold=1, recovery_timeout=30.0, clock=lambda: now)
+    monkeypatch.setattr("stageflow.observability.breaker.get_circuit_breaker", lambda: breaker)
+    breaker.acquire("chat", "acme").fail("502")
+    now = 30.0
+    return breaker
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("at", ["the call", "log_call_start", "log_call_end"])
+async def test_a_cancelled_probe_makes_room_for_another_at_once(at, half_open):
+    async def hangs():
+        await asyncio.Event().wait()
+
+    graph = calling(hangs if at == "the call" else None).build(
+        recording=recorded(Book(hangs, (at,)), timeout=60)
+    )
+    with pytest.raises(RunTimeoutError):
+        await graph.run(timeout=0.01)
+    assert half_open.state("chat", "acme") is (
+        CircuitState.CLOSED if at == "log_call_end" else CircuitState.HALF_OPEN
+    )
+    assert (await calling().run())["calls"].data == {"called": True}
+    assert half_open.state("chat", "acme") is CircuitState.CLOSED
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_probe_that_ends_for_another_reason_than_the_provider_says_nothing(cancelled, half_open):
+    token = CancellationToken()
+
+    async def ends():
+        if not cancelled:
+            raise PolicyError("This tenant may not")
+        token.cancel("enough")
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        raise PipelineCancelled(PipelineCancelled.EXTERNAL, "enough")  # as ctx.raise_if_cancelled() does
+
+    results = await calling(ends).run(raise_errors=False, cancel_token=token)
+    assert results.error is not None
+    assert half_open.state("chat", "acme") is CircuitState.HALF_OPEN
+    assert (await calling().run())["calls"].data == {"called": True}
+
+
+@pytest.mark.asyncio
+async def test_a_refused_call_says_when_to_come_back(half_open):
+    half_open.acquire("chat", "acme").fail("502 again")
+    error = (await calling().run(raise_errors=False)).error.original
+    assert isinstance(error, CircuitBreakerOpenError)
+    assert error.retry_after == 30.0

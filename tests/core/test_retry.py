@@ -19,6 +19,7 @@ from stageflow import (
     StageKind,
     StageOutput,
 )
+from stageflow.testing import EventRecorder, leak_check
 
 K = StageKind.WORK
 QUICK = {"base_delay": 0, "jitter": False}
@@ -65,10 +66,10 @@ async def test_five_attempts_are_five_attempts(line, turns, sink):
     assert results["a"].data == {"done": True}
     assert sink.of("a") == ["started", *["retrying"] * 4, "completed"]
     assert sink.of("b") == ["started", "completed"]
-    retries = [data for type, data in sink.events if type == "stage.a.retrying"]
+    retries = [event.data for event in sink if event.type == "stage.a.retrying"]
     assert [data["attempt"] for data in retries] == [2, 3, 4, 5]
     assert sink.data("stage.a.completed")["attempt"] == 5
-    sink.assert_sound(["a", "b"], "completed")
+    sink.assert_paired(stages=["a", "b"], end="completed")
 
 
 @pytest.mark.asyncio
@@ -86,7 +87,7 @@ async def test_exhausted_is_a_failure(line, sink):
     assert "after 3 attempts" in str(caught.value)
     assert sink.of("a") == ["started", "retrying", "retrying", "failed"]
     assert sink.of("b") == ["skipped"]
-    sink.assert_sound(["a", "b"], "failed")
+    sink.assert_paired(stages=["a", "b"], end="failed")
 
 
 @pytest.mark.asyncio
@@ -266,7 +267,7 @@ async def test_each_attempt_reads_the_same_inputs_and_writes_to_nobody(sink):
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("ending", ["token", "failure", "run time limit", "caller"])
-async def test_a_run_does_not_wait_for_an_attempt_that_will_never_come(ending, sink, left_over):
+async def test_a_run_does_not_wait_for_an_attempt_that_will_never_come(ending, sink):
     token = CancellationToken()
     waiting = Scripted(StageOutput.retry("later", retry_after=3600))
 
@@ -282,45 +283,45 @@ async def test_a_run_does_not_wait_for_an_attempt_that_will_never_come(ending, s
 
     pipeline = Pipeline().with_stage("waiting", waiting, K).with_stage("trigger", trigger, K)
     limit = 0.02 if ending == "run time limit" else None
-    run = asyncio.create_task(pipeline.run(sink=sink, cancel_token=token, timeout=limit))
-    done, _ = await asyncio.wait([run], timeout=5)
+    async with leak_check():
+        run = asyncio.create_task(pipeline.run(sink=sink, cancel_token=token, timeout=limit))
+        done, _ = await asyncio.wait([run], timeout=5)
     assert done
     assert run.cancelled() == (ending == "caller")
     assert waiting.attempts == [1]
     assert sink.of("waiting") == ["started", "retrying", "cancelled"]
-    sink.assert_sound(["waiting", "trigger"], "failed" if ending == "failure" else "cancelled")
-    assert left_over() == set()
+    sink.assert_paired(stages=["waiting", "trigger"], end="failed" if ending == "failure" else "cancelled")
     if not run.cancelled():
         assert "waiting" not in run.exception().results
 
 
 @pytest.mark.asyncio
-async def test_a_run_that_is_stopped_between_the_wait_and_the_attempt(new_sink):
+async def test_a_run_that_is_stopped_between_the_wait_and_the_attempt():
     """The wait is over, the attempt has not begun: the stage still ends with exactly one event."""
     token, loop = CancellationToken(), asyncio.get_running_loop()
     stage = Scripted(AGAIN)
 
-    def hook(type, _):
-        if type == "stage.a.retrying":
+    def hook(event):
+        if event.type == "stage.a.retrying":
             loop.call_soon(loop.call_soon, token.cancel)
 
-    sink = new_sink(hook)
+    sink = EventRecorder(hook)
     pipeline = Pipeline().with_stage("a", stage, K, retry=RetryPolicy(5, **QUICK))
     with pytest.raises(PipelineCancelled):
         await pipeline.run(sink=sink, cancel_token=token)
-    sink.assert_sound(["a"], "cancelled")
+    sink.assert_paired(stages=["a"], end="cancelled")
 
 
 @pytest.mark.asyncio
-async def test_a_run_that_is_stopped_by_whoever_hears_of_the_retry(new_sink):
+async def test_a_run_that_is_stopped_by_whoever_hears_of_the_retry():
     """No attempt follows, and nobody waits for it."""
     token = CancellationToken()
     stage = Scripted(StageOutput.retry("later", retry_after=0.2), OK)
-    sink = new_sink(lambda type, _: token.cancel() if type == "stage.a.retrying" else None)
+    sink = EventRecorder(lambda event: token.cancel() if event.type == "stage.a.retrying" else None)
     with pytest.raises(PipelineCancelled):
         await Pipeline().with_stage("a", stage, K).run(sink=sink, cancel_token=token)
     assert stage.attempts == [1]
-    sink.assert_sound(["a"], "cancelled")
+    sink.assert_paired(stages=["a"], end="cancelled")
 
 
 # --- the policy ------------------------------------------------------------------------------------------------

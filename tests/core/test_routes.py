@@ -105,7 +105,7 @@ async def test_stages_run_whose_label_was_chosen(choice, taken, sink):
         if name not in taken:
             assert sink.data(f"stage.{name}.skipped")["reason"] == "route_not_taken"
     assert results.error is None
-    sink.assert_sound(["router", "left", "right"], "completed")
+    sink.assert_paired(stages=["router", "left", "right"], end="completed")
 
 
 @pytest.mark.asyncio
@@ -151,7 +151,7 @@ async def test_a_router_that_names_no_route_fails_who_waits_for_it(output, sink)
     assert isinstance(results.error.original, StageContractError)
     assert "router" in str(results.error)
     assert sink.of("left") == ["started", "failed"]
-    sink.assert_sound(["router", "left", "right"], "completed")
+    sink.assert_paired(stages=["router", "left", "right"], end="completed")
     with pytest.raises(StageExecutionError):
         await fork(returns(output)).run()
 

@@ -230,13 +230,13 @@ def test_the_global_sink_is_left_alone_and_hears_of_the_run(sink):
             clear_event_sink()
 
     asyncio.run(main())
-    sink.assert_sound(["s0"], end="completed")
+    sink.assert_paired(stages=["s0"], end="completed")
 
 
 def test_a_sink_of_ones_own_hears_too(sink):
     result = run(chain(ok), PipelineRunner(capture_events=False), sink=sink)
     assert result.events == []
-    sink.assert_sound(["s0"], end="completed")
+    sink.assert_paired(stages=["s0"], end="completed")
 
 
 def test_without_listeners_no_event_is_made(monkeypatch):

@@ -10,6 +10,7 @@ from typing import Self
 
 import pytest
 from stageflow import Pipeline, StageGraph, StageKind, StageOutput, StageSpec
+from stageflow.testing import EventRecorder
 
 K = StageKind.TRANSFORM
 
@@ -162,7 +163,7 @@ async def test_others_get_turns_while_50000_stages_are_skipped():
 
 
 @pytest.mark.asyncio
-async def test_others_get_turns_while_a_very_large_output_is_frozen(new_sink):
+async def test_others_get_turns_while_a_very_large_output_is_frozen():
     """DESIGN: very large values are frozen in slices that yield to the loop."""
     at_return = at_completion = -1
 
@@ -174,12 +175,12 @@ async def test_others_get_turns_while_a_very_large_output_is_frozen(new_sink):
             at_return = ticker.ticks
             return value
 
-        def hook(type, _):
+        def hook(event):
             nonlocal at_completion
-            if type == "stage.produce.completed":
+            if event.type == "stage.produce.completed":
                 at_completion = ticker.ticks
 
-        await Pipeline().with_stage("produce", produce, K).run(sink=new_sink(hook))
+        await Pipeline().with_stage("produce", produce, K).run(sink=EventRecorder(hook))
     assert at_completion > at_return
 
 
@@ -300,7 +301,7 @@ async def test_a_stage_that_is_cancelled_by_its_own_doing_fails_and_does_not_can
         await Pipeline().with_stage("odd", odd, K).run(sink=sink)
     assert isinstance(caught.value.original, asyncio.CancelledError)
     assert asyncio.current_task().cancelling() == 0
-    sink.assert_sound(["odd"], "failed")
+    sink.assert_paired(stages=["odd"], end="failed")
 
 
 @pytest.mark.asyncio
@@ -332,10 +333,10 @@ async def test_own_tasks_of_a_stage_are_its_own_business():
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("skipped_by", ["a time-out", "a request of its own"])
-async def test_the_skips_downstream_of_a_failure_are_told_at_once(skipped_by, new_sink):
+async def test_the_skips_downstream_of_a_failure_are_told_at_once(skipped_by):
     """`other` ends only when the skip of `dependant` is known."""
     go_on = asyncio.Event()
-    sink = new_sink(lambda type, _: go_on.set() if type == "stage.dependant.skipped" else None)
+    sink = EventRecorder(lambda event: go_on.set() if event.type == "stage.dependant.skipped" else None)
 
     async def other(ctx):
         await go_on.wait()
@@ -354,7 +355,7 @@ async def test_the_skips_downstream_of_a_failure_are_told_at_once(skipped_by, ne
     )
     results = await asyncio.wait_for(graph.run(sink=sink, raise_errors=False), 5)
     assert results["other"].status == "ok"
-    sink.assert_sound(["other", "odd", "dependant"], "failed")
+    sink.assert_paired(stages=["other", "odd", "dependant"], end="failed")
 
 
 # --- nothing stays behind ----------------------------------------------------------------------------------
@@ -387,7 +388,7 @@ async def test_a_run_that_has_ended_leaves_no_timer_and_no_reference_in_the_even
 
 
 @pytest.mark.asyncio
-async def test_hundred_runs_of_one_graph_at_once_share_nothing(new_sink):
+async def test_hundred_runs_of_one_graph_at_once_share_nothing():
     async def remember(ctx):
         await asyncio.sleep(0)
         return {"text": ctx.input_text}
@@ -408,7 +409,7 @@ async def test_hundred_runs_of_one_graph_at_once_share_nothing(new_sink):
         .with_stage("maybe", maybe, K)
         .build(failure_mode="best_effort")
     )
-    sinks = [new_sink() for _ in range(100)]
+    sinks = [EventRecorder() for _ in range(100)]
     everything = await asyncio.gather(
         *(graph.run(input_text=str(n), sink=sink) for n, sink in enumerate(sinks))
     )
@@ -416,14 +417,14 @@ async def test_hundred_runs_of_one_graph_at_once_share_nothing(new_sink):
         assert results["repeat"].data["text"] == str(n) * 2
         assert results["repeat"].data["run"] == str(results.run_id)
         assert (results.error is not None) == str(n).endswith("7")
-        sink.assert_sound(["remember", "repeat", "maybe"], "completed")
+        sink.assert_paired(stages=["remember", "repeat", "maybe"], end="completed")
         assert sink.data("pipeline.started")["pipeline_run_id"] == str(results.run_id)
     assert len({results.run_id for results in everything}) == 100
 
 
 @pytest.mark.asyncio
-async def test_a_stage_may_run_another_pipeline(new_sink):
-    inner_sink, outer_sink = new_sink(), new_sink()
+async def test_a_stage_may_run_another_pipeline():
+    inner_sink, outer_sink = EventRecorder(), EventRecorder()
 
     async def inner_stage(ctx):
         await asyncio.sleep(0)
@@ -440,7 +441,7 @@ async def test_a_stage_may_run_another_pipeline(new_sink):
     pipeline = Pipeline("outer").with_stage("x", outer_stage, K).with_stage("y", outer_stage, K, ["x"])
     results = await pipeline.run(input_text="parent", sink=outer_sink)
     assert results["x"].data == results["y"].data == {"text": "CHILD"}
-    outer_sink.assert_sound(["x", "y"], "completed")
+    outer_sink.assert_paired(stages=["x", "y"], end="completed")
     assert len(inner_sink.types) == 12
 
 

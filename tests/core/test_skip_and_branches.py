@@ -44,7 +44,7 @@ async def test_a_skip_settles_and_dependants_run(sink):
     assert seen == [("nothing to do", 1)]
     assert sink.of("a") == ["started", "skipped"]
     assert sink.data("stage.a.skipped")["reason"] == "nothing to do"
-    sink.assert_sound(["a", "b"], "completed")
+    sink.assert_paired(stages=["a", "b"], end="completed")
 
 
 @pytest.mark.asyncio
@@ -81,7 +81,7 @@ async def test_a_condition_that_is_false_skips_the_whole_branch(sink):
     }
     for name in "abc":
         assert sink.of(name) == ["skipped"]
-    sink.assert_sound("abcd", "completed")
+    sink.assert_paired(stages="abcd", end="completed")
 
 
 @pytest.mark.asyncio

@@ -18,6 +18,7 @@ from stageflow import (
     StageOutput,
 )
 from stageflow.runtime.guard_retry import GuardRetryPolicy, GuardRetryStrategy
+from stageflow.testing import leak_check
 
 K, GUARD = StageKind.WORK, StageKind.GUARD
 POLICY = RetryPolicy(5, base_delay=0, jitter=False)
@@ -58,7 +59,7 @@ WISHES = {
 @pytest.mark.asyncio
 @pytest.mark.parametrize("wish", WISHES)
 @pytest.mark.parametrize("stop", ["token", "sibling"])
-async def test_there_is_no_further_attempt(wish, stop, sink, left_over):
+async def test_there_is_no_further_attempt(wish, stop, sink):
     """While a run is being stopped there are no further attempts (docs/explanation/outcomes.md); so the stage fails."""
     ending, interceptors = WISHES[wish]
     reluctant, token = Reluctant(ending), CancellationToken()
@@ -77,18 +78,18 @@ async def test_there_is_no_further_attempt(wish, stop, sink, left_over):
         .with_stage("stops", stops, K)
         .build(interceptors=interceptors)
     )
-    with pytest.raises(StageExecutionError if stop == "sibling" else PipelineCancelled) as caught:
-        await graph.run(sink=sink, cancel_token=token)
+    async with leak_check():
+        with pytest.raises(StageExecutionError if stop == "sibling" else PipelineCancelled) as caught:
+            await graph.run(sink=sink, cancel_token=token)
     assert "the cause" in str(caught.value)
     assert reluctant.calls == 1
     assert sink.of("reluctant") == ["started", "failed"]
     assert not [type for type in sink.types if "retry" in type]
     assert caught.value.results["reluctant"].status == "fail"
-    assert left_over() == set()
 
 
 @pytest.mark.asyncio
-async def test_a_guard_sends_nothing_back(sink, left_over):
+async def test_a_guard_sends_nothing_back(sink):
     guard, token, written = Reluctant(StageOutput.fail("rejected")), CancellationToken(), []
 
     async def write(ctx):
@@ -106,22 +107,20 @@ async def test_a_guard_sends_nothing_back(sink, left_over):
         .with_stage("stops", stops, K)
         .build(guard_retry_strategy=GuardRetryStrategy({"guard": GuardRetryPolicy("write", 5)}))
     )
-    with pytest.raises(PipelineCancelled) as caught:
-        await graph.run(sink=sink, cancel_token=token)
+    async with leak_check():
+        with pytest.raises(PipelineCancelled) as caught:
+            await graph.run(sink=sink, cancel_token=token)
     assert (len(written), guard.calls) == (1, 1)
     assert caught.value.results["guard"].status == "fail"
     assert not [type for type in sink.types if type.startswith("guard_retry.")]
-    sink.assert_sound(["write", "guard", "stops"], "cancelled")
-    assert left_over() == set()
+    sink.assert_paired(stages=["write", "guard", "stops"], end="cancelled")
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     "ending", [StageOutput.ok(), StageOutput.skip("so"), None], ids=["ok", "skip", "nothing"]
 )
-async def test_who_ends_well_all_the_same_is_recorded_and_its_dependants_do_not_start(
-    ending, sink, left_over
-):
+async def test_who_ends_well_all_the_same_is_recorded_and_its_dependants_do_not_start(ending, sink):
     reluctant, token, started = Reluctant(ending), CancellationToken(), []
 
     async def after(ctx):
@@ -139,12 +138,12 @@ async def test_who_ends_well_all_the_same_is_recorded_and_its_dependants_do_not_
         .with_stage("stops", stops, K)
         .build(failure_mode=FailureMode.BEST_EFFORT)
     )
-    with pytest.raises(PipelineCancelled) as caught:
-        await graph.run(sink=sink, cancel_token=token)
+    async with leak_check():
+        with pytest.raises(PipelineCancelled) as caught:
+            await graph.run(sink=sink, cancel_token=token)
     assert caught.value.results["reluctant"].status == (
         "skip" if ending is not None and ending.status == "skip" else "ok"
     )
     assert started == []
     assert sink.data("stage.after.skipped")["reason"] == "run_stopped"
-    sink.assert_sound(["reluctant", "after", "stops"], "cancelled")
-    assert left_over() == set()
+    sink.assert_paired(stages=["reluctant", "after", "stops"], end="cancelled")

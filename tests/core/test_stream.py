@@ -15,6 +15,7 @@ from stageflow import (
     StageKind,
     StageOutput,
 )
+from stageflow.testing import leak_check
 
 K = StageKind.WORK
 
@@ -119,7 +120,7 @@ async def test_a_token_and_a_time_limit_end_it():
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("how", ["break", "error"])
-async def test_a_reader_that_leaves_ends_the_run(how, sink, left_over):
+async def test_a_reader_that_leaves_ends_the_run(how, sink):
     stream = Pipeline().with_stage("a", forever, K).stream(sink=sink)
     try:
         async for event in stream:
@@ -130,12 +131,12 @@ async def test_a_reader_that_leaves_ends_the_run(how, sink, left_over):
     except ValueError:
         pass
     gc.collect()
-    await turns(lambda: not left_over())
-    sink.assert_sound(["a"], "cancelled")
+    await turns(lambda: not asyncio.all_tasks() - {asyncio.current_task()})
+    sink.assert_paired(stages=["a"], end="cancelled")
 
 
 @pytest.mark.asyncio
-async def test_closing_the_iterator_waits_for_the_end_of_the_run(sink, left_over):
+async def test_closing_the_iterator_waits_for_the_end_of_the_run(sink):
     cleaned = []
 
     async def slow_to_stop(ctx):
@@ -146,17 +147,17 @@ async def test_closing_the_iterator_waits_for_the_end_of_the_run(sink, left_over
             cleaned.append(True)
 
     iterator = Pipeline().with_stage("a", slow_to_stop, K).stream(sink=sink).__aiter__()
-    assert (await anext(iterator)).type == "pipeline.started"
-    assert (await anext(iterator)).type == "stage.a.started"
-    await iterator.aclose()
+    async with leak_check():
+        assert (await anext(iterator)).type == "pipeline.started"
+        assert (await anext(iterator)).type == "stage.a.started"
+        await iterator.aclose()
     assert cleaned == [True]
-    assert left_over() == set()
-    sink.assert_sound(["a"], "cancelled")
+    sink.assert_paired(stages=["a"], end="cancelled")
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("times", [1, 3])
-async def test_a_reader_that_is_cancelled_leaves_only_when_the_run_has_ended(times, sink, left_over):
+async def test_a_reader_that_is_cancelled_leaves_only_when_the_run_has_ended(times, sink):
     cleaning, released = asyncio.Event(), asyncio.Event()
 
     async def slow_to_stop(ctx):
@@ -170,20 +171,20 @@ async def test_a_reader_that_is_cancelled_leaves_only_when_the_run_has_ended(tim
         async for _ in Pipeline().with_stage("a", slow_to_stop, K).stream(sink=sink):
             pass
 
-    reader = asyncio.create_task(read())
-    await turns(lambda: sink.of("a"))
-    reader.cancel()
-    await cleaning.wait()
-    for _ in range(times - 1):
+    async with leak_check():
+        reader = asyncio.create_task(read())
+        await turns(lambda: sink.of("a"))
         reader.cancel()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-    assert not reader.done(), "the reader left while the run was alive"
-    released.set()
-    await asyncio.wait([reader])
+        await cleaning.wait()
+        for _ in range(times - 1):
+            reader.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert not reader.done(), "the reader left while the run was alive"
+        released.set()
+        await asyncio.wait([reader])
     assert reader.cancelled()
-    assert left_over() == set()
-    sink.assert_sound(["a"], "cancelled")
+    sink.assert_paired(stages=["a"], end="cancelled")
 
 
 @pytest.mark.asyncio
@@ -206,16 +207,16 @@ async def test_a_slow_reader_loses_the_oldest_events_and_is_told_exactly_how_man
 
 
 @pytest.mark.asyncio
-async def test_a_stream_that_is_never_read_runs_nothing(left_over):
+async def test_a_stream_that_is_never_read_runs_nothing():
     ran = []
 
     async def body(ctx):
         ran.append(True)
 
-    Pipeline().with_stage("a", body, K).stream()
-    await asyncio.sleep(0)
+    async with leak_check():
+        Pipeline().with_stage("a", body, K).stream()
+        await asyncio.sleep(0)
     assert ran == []
-    assert left_over() == set()
 
 
 @pytest.mark.parametrize("buffer", [0, -1, "x", None, 1.5])

@@ -17,6 +17,7 @@ from stageflow import (
     TimeoutInterceptor,
 )
 from stageflow.errors import RunTimeoutError, StageTimeoutError
+from stageflow.testing import leak_check
 
 K = StageKind.WORK
 
@@ -30,7 +31,7 @@ async def forever(ctx):
 
 
 @pytest.mark.asyncio
-async def test_a_stage_over_its_limit_fails_and_takes_its_time_to_clean_up(sink, left_over):
+async def test_a_stage_over_its_limit_fails_and_takes_its_time_to_clean_up(sink):
     cleaned = []
 
     async def slow(ctx):
@@ -40,8 +41,9 @@ async def test_a_stage_over_its_limit_fails_and_takes_its_time_to_clean_up(sink,
             await asyncio.sleep(0)
             cleaned.append(True)
 
-    with pytest.raises(StageExecutionError) as caught:
-        await Pipeline().with_stage("slow", slow, K, timeout=0.01).run(sink=sink)
+    async with leak_check():
+        with pytest.raises(StageExecutionError) as caught:
+            await Pipeline().with_stage("slow", slow, K, timeout=0.01).run(sink=sink)
     error = caught.value.original
     assert isinstance(error, StageTimeoutError)
     assert isinstance(error, TimeoutError)
@@ -49,14 +51,13 @@ async def test_a_stage_over_its_limit_fails_and_takes_its_time_to_clean_up(sink,
     assert caught.value.recoverable
     assert "10ms" in caught.value.results["slow"].error
     assert cleaned == [True]
-    assert left_over() == set()
     assert sink.data("stage.slow.failed")["error_type"] == "StageTimeoutError"
-    sink.assert_sound(["slow"], "failed")
+    sink.assert_paired(stages=["slow"], end="failed")
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("then", ["returns", "goes on", "raises"])
-async def test_a_limit_that_a_stage_swallows_has_still_passed(then, sink, left_over):
+async def test_a_limit_that_a_stage_swallows_has_still_passed(then, sink):
     async def stubborn(ctx):
         try:
             await asyncio.Event().wait()
@@ -67,13 +68,15 @@ async def test_a_limit_that_a_stage_swallows_has_still_passed(then, sink, left_o
             await asyncio.sleep(0)
         return {"ok": True}
 
-    results = await Pipeline().with_stage("a", stubborn, K, timeout=0.01).run(sink=sink, raise_errors=False)
+    async with leak_check():
+        results = (
+            await Pipeline().with_stage("a", stubborn, K, timeout=0.01).run(sink=sink, raise_errors=False)
+        )
     error = results.error.original
     assert isinstance(error, StageTimeoutError)
     assert isinstance(error.__cause__, ValueError) == (then == "raises")
     assert results["a"].status == "fail"
-    assert left_over() == set()
-    sink.assert_sound(["a"], "failed")
+    sink.assert_paired(stages=["a"], end="failed")
 
 
 @pytest.mark.asyncio
@@ -127,7 +130,7 @@ async def test_a_limit_that_fires_in_the_tick_of_completion_has_one_outcome(sink
 
         own = type(sink)()
         results = await Pipeline().with_stage("a", body, K, timeout=0.01).run(sink=own, raise_errors=False)
-        own.assert_sound(["a"])
+        own.assert_paired(stages=["a"])
         status = results["a"].status
         assert own.of("a")[-1] == {"ok": "completed", "fail": "failed"}[status]
         assert (results.error is None) == (status == "ok")
@@ -161,7 +164,7 @@ async def test_no_interceptors_means_no_limit():
 
 
 @pytest.mark.asyncio
-async def test_the_runs_limit_is_kept_by_inline_stages_too(sink, left_over):
+async def test_the_runs_limit_is_kept_by_inline_stages_too(sink):
     """A chain that never suspends still gives the limit its turn."""
 
     class Endless:
@@ -171,15 +174,15 @@ async def test_the_runs_limit_is_kept_by_inline_stages_too(sink, left_over):
                 pass
 
     specs = [StageSpec("s0", Endless(), K)]
-    specs += [StageSpec(f"s{n}", Endless(), K, [f"s{n - 1}"]) for n in range(1, 2000)]
-    with pytest.raises(RunTimeoutError) as caught:
-        await StageGraph(specs).run(timeout=0.05, sink=sink)
+    async with leak_check():
+        specs += [StageSpec(f"s{n}", Endless(), K, [f"s{n - 1}"]) for n in range(1, 2000)]
+        with pytest.raises(RunTimeoutError) as caught:
+            await StageGraph(specs).run(timeout=0.05, sink=sink)
     assert 0 < len(caught.value.results) < 2000
-    assert left_over() == set()
 
 
 @pytest.mark.asyncio
-async def test_a_run_within_its_limit_is_not_touched(left_over):
+async def test_a_run_within_its_limit_is_not_touched():
     results = await Pipeline().with_stage("a", nothing, K).run(timeout=3600)
     assert results.error is None
     await asyncio.sleep(0)
@@ -201,7 +204,7 @@ async def test_a_stages_time_out_goes_on_in_the_other_modes(sink):
         "other": "ok",
         "after": "skip",
     }
-    sink.assert_sound(["slow", "other", "after"], "completed")
+    sink.assert_paired(stages=["slow", "other", "after"], end="completed")
 
 
 @pytest.mark.asyncio

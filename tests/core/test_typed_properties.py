@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from stageflow import FailureMode, Pipeline, RetryPolicy, StageContext, StageKind, StageOutput, stage, use
 from stageflow.errors import MissingInputError, PipelineValidationError
+from stageflow.testing import EventRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,14 +222,14 @@ def pipeline_of(made: list[Plan], received: dict[str, Any]) -> tuple[Pipeline, d
 @settings(max_examples=settings().max_examples * 5)
 @given(made=plans())
 @pytest.mark.timeout(600)
-def test_random_typed_pipelines(new_sink, made: list[Plan]):
+def test_random_typed_pipelines(made: list[Plan]):
     received: dict[str, Any] = {}
     pipeline, known = pipeline_of(made, received)
-    sink = new_sink()
+    sink = EventRecorder()
     graph = pipeline.build(failure_mode=FailureMode.BEST_EFFORT)
     results = asyncio.run(graph.run(sink=sink))
     end, number = expect(made)
-    sink.assert_sound(end, "completed")
+    sink.assert_paired(stages=end, end="completed")
     actual = {
         name: f"not: {output.data['reason']}" if sink.of(name) == ["skipped"] else str(output.status)
         for name, output in results.items()

@@ -26,6 +26,7 @@ from stageflow import (
     Stageflow,
     StageKind,
     StageOutput,
+    get_default_interceptors,
 )
 from stageflow.plugins import PluginHost, PluginPolicy, discover
 from stageflow_otel import OpenTelemetryInterceptor, attributes
@@ -379,7 +380,8 @@ async def test_without_a_provider_it_does_nothing():
 async def test_app_has_it_in_the_default_chain_outermost(monkeypatch: pytest.MonkeyPatch, traced: Traced):
     found = [candidate for candidate in discover() if candidate.name == "otel"]
     app = Stageflow(PluginHost(found, policy=PluginPolicy(environ={}), strict=True))
-    assert [one.name for one in app.interceptors()] == ["otel.tracing", "timeout", "logging"]
+    names = [one.name for one in app.interceptors()]
+    assert names == ["otel.tracing", *(one.name for one in get_default_interceptors())]
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", traced.provider)
 
     async def body(ctx: Any) -> None: ...

@@ -28,6 +28,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stageflow_auth.defaults import get_auth_interceptors
     from stageflow_auth.errors import OrgIdError, TenantIsolationError
     from stageflow_auth.tenant import (
         TENANT_ACCESS_DENIED,
@@ -41,9 +42,11 @@ __all__ = [
     "OrgIdError",
     "TenantInterceptor",
     "TenantIsolationError",
+    "get_auth_interceptors",
 ]
 
 _HOMES = {
+    "defaults": ("get_auth_interceptors",),
     "errors": ("OrgIdError", "TenantIsolationError"),
     "tenant": ("TENANT_ACCESS_DENIED", "TENANT_ORG_ID", "TenantInterceptor"),
 }

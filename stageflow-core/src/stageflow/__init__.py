@@ -32,15 +32,20 @@ from stageflow.exports import lazy_exports
 
 if TYPE_CHECKING:
     from stageflow.app import Stageflow
+    from stageflow.context.bags import ContextBag, OutputBag
+    from stageflow.context.conversation import Conversation, Message
     from stageflow.context.frozen import thaw
     from stageflow.context.identity import RunIdentity
     from stageflow.context.snapshot import ContextSnapshot
     from stageflow.errors import (
         CircuitBreakerOpenError,
+        CycleDetectedError,
         PipelineCancelled,
+        PipelineValidationError,
         StageError,
         StageExecutionError,
         StageflowError,
+        UndeclaredDependencyError,
     )
     from stageflow.events.backpressure import BackpressureAwareEventSink
     from stageflow.events.sink import (
@@ -51,6 +56,7 @@ if TYPE_CHECKING:
         get_event_sink,
         set_event_sink,
     )
+    from stageflow.events.wide import WideEventEmitter
     from stageflow.extensions import ExtensionHelper, ExtensionRegistry, TypedExtension
     from stageflow.interceptors.base import (
         BaseInterceptor,
@@ -68,8 +74,25 @@ if TYPE_CHECKING:
     from stageflow.interceptors.tracing import TracingInterceptor
     from stageflow.observability.breaker import get_circuit_breaker
     from stageflow.observability.correlation import CorrelationIds
-    from stageflow.observability.error_summary import summarize_pipeline_error
+    from stageflow.observability.error_summary import (
+        error_summary_to_stages_patch,
+        error_summary_to_string,
+        summarize_pipeline_error,
+    )
     from stageflow.pipeline.builder import Pipeline
+    from stageflow.pipeline.builders import PipelineBuilder
+    from stageflow.pipeline.child_errors import MaxDepthExceededError
+    from stageflow.pipeline.child_result import SubpipelineResult
+    from stageflow.pipeline.child_tracker import ChildRunTracker, get_child_tracker
+    from stageflow.pipeline.lint import (
+        DependencyIssue,
+        DependencyLintResult,
+        IssueSeverity,
+        lint_pipeline,
+        lint_pipeline_file,
+    )
+    from stageflow.pipeline.registry import PipelineRegistry, pipeline_registry
+    from stageflow.pipeline.subpipeline import SubpipelineSpawner, get_subpipeline_spawner
     from stageflow.protocols import (
         CircuitBreaker,
         ConfigProvider,
@@ -81,11 +104,22 @@ if TYPE_CHECKING:
     from stageflow.runtime.cancellation import CancellationToken
     from stageflow.runtime.failure import FailureMode
     from stageflow.runtime.graph import StageGraph
+    from stageflow.runtime.one_stage import run_with_interceptors
     from stageflow.runtime.results import PipelineResults
     from stageflow.stages.context import StageContext, create_stage_context
     from stageflow.stages.inputs import StageInputs, create_stage_inputs
     from stageflow.stages.output import StageArtifact, StageEvent, StageOutput
     from stageflow.stages.pipeline_context import PipelineContext, extract_service
+    from stageflow.stages.ports import (
+        AudioPorts,
+        CorePorts,
+        LLMPorts,
+        StagePorts,
+        create_audio_ports,
+        create_core_ports,
+        create_llm_ports,
+        create_stage_ports,
+    )
     from stageflow.stages.result import StageResult
     from stageflow.stages.retry import RetryPolicy
     from stageflow.stages.spec import StageSpec
@@ -93,18 +127,32 @@ if TYPE_CHECKING:
     from stageflow.stages.stage import Stage, StageKind, StageStatus
     from stageflow.stages.timer import PipelineTimer
     from stageflow.stages.typed import StageDef, stage, use
+    from stageflow.testing.factories import (
+        create_test_context,
+        create_test_pipeline_context,
+        create_test_snapshot,
+        create_test_stage_context,
+    )
 
 __all__ = [
+    "AudioPorts",
     "BackpressureAwareEventSink",
     "BaseInterceptor",
     "CancellationToken",
+    "ChildRunTracker",
     "ChildTrackerMetricsInterceptor",
     "CircuitBreaker",
     "CircuitBreakerInterceptor",
     "CircuitBreakerOpenError",
     "ConfigProvider",
+    "ContextBag",
     "ContextSnapshot",
+    "Conversation",
+    "CorePorts",
     "CorrelationIds",
+    "CycleDetectedError",
+    "DependencyIssue",
+    "DependencyLintResult",
     "ErrorAction",
     "EventSink",
     "ExtensionHelper",
@@ -114,16 +162,24 @@ __all__ = [
     "IdempotencyInterceptor",
     "InterceptorContext",
     "InterceptorResult",
+    "IssueSeverity",
+    "LLMPorts",
     "LoggingEventSink",
     "LoggingInterceptor",
+    "MaxDepthExceededError",
+    "Message",
     "MetricsInterceptor",
     "NoOpEventSink",
+    "OutputBag",
     "Pipeline",
+    "PipelineBuilder",
     "PipelineCancelled",
     "PipelineContext",
+    "PipelineRegistry",
     "PipelineResults",
     "PipelineRunLogger",
     "PipelineTimer",
+    "PipelineValidationError",
     "ProviderCallLogger",
     "RetryInterceptor",
     "RetryPolicy",
@@ -140,22 +196,43 @@ __all__ = [
     "StageInputs",
     "StageKind",
     "StageOutput",
+    "StagePorts",
     "StageResult",
     "StageSpec",
     "StageStatus",
     "Stageflow",
     "StageflowError",
+    "SubpipelineResult",
+    "SubpipelineSpawner",
     "TimeoutInterceptor",
     "TracingInterceptor",
     "TypedExtension",
+    "UndeclaredDependencyError",
     "UnifiedStageSpec",
+    "WideEventEmitter",
     "clear_event_sink",
+    "create_audio_ports",
+    "create_core_ports",
+    "create_llm_ports",
     "create_stage_context",
     "create_stage_inputs",
+    "create_stage_ports",
+    "create_test_context",
+    "create_test_pipeline_context",
+    "create_test_snapshot",
+    "create_test_stage_context",
+    "error_summary_to_stages_patch",
+    "error_summary_to_string",
     "extract_service",
+    "get_child_tracker",
     "get_circuit_breaker",
     "get_default_interceptors",
     "get_event_sink",
+    "get_subpipeline_spawner",
+    "lint_pipeline",
+    "lint_pipeline_file",
+    "pipeline_registry",
+    "run_with_interceptors",
     "set_event_sink",
     "stage",
     "summarize_pipeline_error",
@@ -167,27 +244,23 @@ if not TYPE_CHECKING:
     _find, __dir__ = lazy_exports(
         __name__,
         {
-            "context.frozen": ("thaw",),
-            "events.backpressure": ("BackpressureAwareEventSink",),
-            "extensions": ("ExtensionHelper", "ExtensionRegistry", "TypedExtension"),
-            "observability.error_summary": ("summarize_pipeline_error",),
-            "observability.correlation": ("CorrelationIds",),
-            "observability.breaker": ("get_circuit_breaker",),
-            "interceptors.idempotency": ("IdempotencyInterceptor",),
-            "interceptors.retry": ("RetryInterceptor",),
-            "interceptors.tracing": ("TracingInterceptor",),
-            "interceptors.metrics": ("ChildTrackerMetricsInterceptor", "MetricsInterceptor"),
-            "interceptors.circuit_breaker": ("CircuitBreakerInterceptor",),
             "app": ("Stageflow",),
+            "context.bags": ("ContextBag", "OutputBag"),
+            "context.conversation": ("Conversation", "Message"),
+            "context.frozen": ("thaw",),
             "context.identity": ("RunIdentity",),
             "context.snapshot": ("ContextSnapshot",),
             "errors": (
                 "CircuitBreakerOpenError",
+                "CycleDetectedError",
                 "PipelineCancelled",
+                "PipelineValidationError",
                 "StageError",
                 "StageExecutionError",
                 "StageflowError",
+                "UndeclaredDependencyError",
             ),
+            "events.backpressure": ("BackpressureAwareEventSink",),
             "events.sink": (
                 "FanOutEventSink",
                 "LoggingEventSink",
@@ -196,38 +269,82 @@ if not TYPE_CHECKING:
                 "get_event_sink",
                 "set_event_sink",
             ),
+            "events.wide": ("WideEventEmitter",),
+            "extensions": ("ExtensionHelper", "ExtensionRegistry", "TypedExtension"),
             "interceptors.base": (
                 "BaseInterceptor",
                 "ErrorAction",
                 "InterceptorContext",
                 "InterceptorResult",
             ),
+            "interceptors.circuit_breaker": ("CircuitBreakerInterceptor",),
             "interceptors.defaults": ("get_default_interceptors",),
+            "interceptors.idempotency": ("IdempotencyInterceptor",),
             "interceptors.logging": ("LoggingInterceptor",),
+            "interceptors.metrics": ("ChildTrackerMetricsInterceptor", "MetricsInterceptor"),
+            "interceptors.retry": ("RetryInterceptor",),
             "interceptors.timeout": ("TimeoutInterceptor",),
+            "interceptors.tracing": ("TracingInterceptor",),
+            "observability.breaker": ("get_circuit_breaker",),
+            "observability.correlation": ("CorrelationIds",),
+            "observability.error_summary": (
+                "error_summary_to_stages_patch",
+                "error_summary_to_string",
+                "summarize_pipeline_error",
+            ),
             "pipeline.builder": ("Pipeline",),
+            "pipeline.builders": ("PipelineBuilder",),
+            "pipeline.child_errors": ("MaxDepthExceededError",),
+            "pipeline.child_result": ("SubpipelineResult",),
+            "pipeline.child_tracker": ("ChildRunTracker", "get_child_tracker"),
+            "pipeline.lint": (
+                "DependencyIssue",
+                "DependencyLintResult",
+                "IssueSeverity",
+                "lint_pipeline",
+                "lint_pipeline_file",
+            ),
+            "pipeline.registry": ("PipelineRegistry", "pipeline_registry"),
+            "pipeline.subpipeline": ("SubpipelineSpawner", "get_subpipeline_spawner"),
             "protocols": (
                 "CircuitBreaker",
                 "ConfigProvider",
+                "EventSink",
                 "PipelineRunLogger",
                 "ProviderCallLogger",
                 "RunStore",
-                "EventSink",
             ),
             "runtime.cancellation": ("CancellationToken",),
             "runtime.failure": ("FailureMode",),
             "runtime.graph": ("StageGraph",),
+            "runtime.one_stage": ("run_with_interceptors",),
             "runtime.results": ("PipelineResults",),
             "stages.context": ("StageContext", "create_stage_context"),
-            "stages.pipeline_context": ("PipelineContext", "extract_service"),
             "stages.inputs": ("StageInputs", "create_stage_inputs"),
             "stages.output": ("StageArtifact", "StageEvent", "StageOutput"),
+            "stages.pipeline_context": ("PipelineContext", "extract_service"),
+            "stages.ports": (
+                "AudioPorts",
+                "CorePorts",
+                "LLMPorts",
+                "StagePorts",
+                "create_audio_ports",
+                "create_core_ports",
+                "create_llm_ports",
+                "create_stage_ports",
+            ),
             "stages.result": ("StageResult",),
             "stages.retry": ("RetryPolicy",),
             "stages.spec": ("StageSpec",),
             "stages.stage": ("Stage", "StageKind", "StageStatus"),
             "stages.timer": ("PipelineTimer",),
             "stages.typed": ("StageDef", "stage", "use"),
+            "testing.factories": (
+                "create_test_context",
+                "create_test_pipeline_context",
+                "create_test_snapshot",
+                "create_test_stage_context",
+            ),
         },
         UnifiedStageSpec="StageSpec",
     )

@@ -24,6 +24,7 @@ Branches are drawn by who has to act on the error, not by the module that raises
         ├── UndeclaredDependencyError  a stage reads a stage it does not depend on
         ├── AmbiguousKeyError          (also a LookupError) two dependencies could answer ``get(key)``
         ├── MissingInputError          (also a KeyError) a required output or key is not there
+        ├── RunStateError              (also a RuntimeError) something was used before or after its time
         ├── ReadOnlyDataError          (also a TypeError) somebody tried to change a stage's output
         ├── CriticalInterceptorError   an interceptor ends the stage
         ├── CircuitBreakerOpenError    a dependency has failed too often and is not called for a while
@@ -36,6 +37,36 @@ Branches are drawn by who has to act on the error, not by the module that raises
         ├── PolicyError                a rule forbids it
         └── PipelineCancelled          the run was cancelled; carries the partial results
             └── RunTimeoutError        (also a TimeoutError) the run's deadline passed
+
+What only one room raises is defined there, under branches from above::
+
+    stageflow.context.bags
+    ├── DataConflictError(RunError)                 a key of a ContextBag is written twice
+    └── OutputConflictError(RunError)               a stage's output is already in the OutputBag
+    stageflow.context.checks
+    ├── ArgumentTypeError(RunError, TypeError)      an argument has a type that its parameter does not take
+    └── ArgumentValueError(RunError, ValueError)    an argument has a value that makes no sense
+    stageflow.context.frozen
+    └── CyclicDataError(RunError, ValueError)       a value contains itself
+    stageflow.context.record
+    └── ReadOnlyFieldError(ReadOnlyDataError, AttributeError)  somebody tried to set a field of a record
+    stageflow.events.backpressure
+    └── EventSinkClosedError(RunError, RuntimeError)  somebody waits for room in a stopped sink
+    stageflow.interceptors.hardening
+    └── DataChangedError(ReadOnlyDataError)         a stage changed data in place that others see
+    stageflow.interceptors.idempotency
+    └── IdempotencyParamMismatch(RunError)          an idempotency key came again, with other parameters
+    stageflow.pipeline.child_errors
+    ├── MaxDepthExceededError(RunError)             a run as deep as runs may be wants a child
+    └── SpawnRefusedError(PipelineCancelled)        a run that is ending wants a child
+    stageflow.pipeline.conditions
+    └── MissingLibraryError(ConfigurationError, ImportError)  a library for one feature is not installed
+    stageflow.pipeline.file_pipelines
+    ├── PipelineFileError(ConfigurationError, ImportError)  a file is no Python, or raises
+    └── PipelineFileNotFoundError(ConfigurationError, FileNotFoundError)  there is no such file
+    stageflow.pipeline.registry
+    ├── PipelineNameTakenError(ConfigurationError, ValueError)  another pipeline has that name
+    └── PipelineNotFoundError(ConfigurationError, KeyError)  no pipeline has that name
 
 Each class has a stable ``code``. A message says what happened, where, and what to do, and names the
 page of the code in ``docs/reference/errors/``. Errors pickle with all their attributes.
@@ -79,6 +110,7 @@ __all__ = [
     "RateLimitError",
     "ReadOnlyDataError",
     "RunError",
+    "RunStateError",
     "RunTimeoutError",
     "ServiceUnavailableError",
     "StageContractError",
@@ -90,6 +122,7 @@ __all__ = [
     "TransientError",
     "UndeclaredDependencyError",
     "close_matches",
+    "shown",
 ]
 
 
@@ -105,8 +138,60 @@ def close_matches(name: str, known: Iterable[str]) -> str:
     """
     from difflib import get_close_matches  # only for messages about errors
 
-    found = get_close_matches(name, list(known), n=3, cutoff=0.6)
-    return f"Did you mean {' or '.join(map(repr, found))}?" if found else ""
+    def is_comparable(one: object) -> bool:
+        return isinstance(one, str) and len(one) <= _MOST_COMPARED
+
+    if not is_comparable(name):
+        return ""
+    found = get_close_matches(name, list(filter(is_comparable, known)), n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(map(shown, found))}?" if found else ""
+
+
+_MOST_COMPARED = 200
+_MOST_SHOWN = 80
+_MOST_LISTED = 20
+_MOST_SAID = 4_000
+_FOR_EVER = 1e300  # seconds; no int of that size has a float
+
+
+def shown(value: object) -> str:
+    """Return the ``repr`` of *value* for a message: at most 80 characters, whatever it is. Never raises.
+
+    ```python
+    from stageflow.errors import shown
+
+    print(shown("greet"), len(shown("x" * 1_000_000)))
+    #> 'greet' 80
+    ```
+    """
+    try:
+        if isinstance(value, (str, bytes)) and type(value) in {str, bytes}:
+            text = repr(value[:_MOST_SHOWN])
+        else:
+            from reprlib import Repr  # looks into containers only so far, as they may be very deep
+
+            short = Repr()
+            short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = short.maxdict = _MOST_LISTED
+            short.maxstring = short.maxlong = short.maxother = 2 * _MOST_SHOWN
+            text = short.repr(value)
+    except Exception:  # noqa: BLE001 - what is shown is somebody else's, and so is its __repr__
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
+
+
+def _listed(values: Iterable[object]) -> str:
+    every = list(values)
+    more = [f"{len(every) - _MOST_LISTED} more"] if len(every) > _MOST_LISTED else []
+    return ", ".join([*map(shown, every[:_MOST_LISTED]), *more]) or "nothing"
+
+
+def _said(value: object) -> str:
+    """Return a text as it is, but bounded, and anything else as the text that it stands for. Never raises."""
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001 - an exception of somebody else's, for example
+        text = shown(value)
+    return text if len(text) <= _MOST_SAID else f"{text[: _MOST_SAID - 3]}..."
 
 
 class ErrorClass(StrEnum):
@@ -155,11 +240,11 @@ class StageflowError(Exception):
         error_class: Whether to try again, and whom to tell.
 
     ```python
-    from stageflow.errors import ConfigurationError
+    from stageflow.errors import ConfigurationError, StageflowError
 
     error = ConfigurationError("No such file: 'x.py'", where="stageflow run", fix="Check the path.")
-    print(error.code)
-    #> SF-CONFIG
+    print(error.code, isinstance(error, StageflowError))
+    #> SF-CONFIG True
     print(error.fix)
     #> Check the path.
     ```
@@ -172,12 +257,12 @@ class StageflowError(Exception):
     fix: str
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", code: str | None = None) -> None:
-        self.what = what
-        self.where = where
-        self.fix = fix
+        self.what = _said(what)
+        self.where = _said(where)
+        self.fix = _said(fix)
         if code is not None:
             self.code = code
-        super().__init__(what)
+        super().__init__(self.what)
 
     @property
     def retryable(self) -> bool:
@@ -362,6 +447,22 @@ class PipelineValidationError(PipelineError, ValueError):
         stages: The stages concerned.
         problems: Every problem found.
         pipeline: The pipeline's name.
+
+    ```python
+    from stageflow import Pipeline, PipelineValidationError, StageKind
+
+
+    async def step(ctx): ...
+
+
+    try:
+        Pipeline().with_stage("a", step, StageKind.WORK, ["x"]).with_stage("b", step, StageKind.WORK, ["y"]).build()
+    except PipelineValidationError as error:
+        for problem in error.problems:
+            print(problem.message)
+    #> Stage 'a' depends on 'x', which is not in the pipeline
+    #> Stage 'b' depends on 'y', which is not in the pipeline
+    ```
     """
 
     code = "SF-BUILD-INVALID"
@@ -378,7 +479,7 @@ class PipelineValidationError(PipelineError, ValueError):
         self.stages = tuple(stages) if stages is not None else _stages_of(self.problems)
         self.pipeline = pipeline
         only = self.problems[0].code if len({p.code for p in self.problems}) == 1 else None
-        super().__init__(message, where=f"pipeline {pipeline!r}" if pipeline else "", code=only)
+        super().__init__(message, where=f"pipeline {shown(pipeline)}" if pipeline else "", code=only)
 
     def __str__(self) -> str:
         if not self.problems:
@@ -408,6 +509,20 @@ class CycleDetectedError(PipelineValidationError):
     Args:
         cycle_path: The stages of one cycle, the first repeated at the end.
         stages: Every stage that is on a cycle.
+
+    ```python
+    from stageflow import CycleDetectedError, Pipeline, StageKind
+
+
+    async def step(ctx): ...
+
+
+    try:
+        Pipeline().with_stage("a", step, StageKind.WORK, ["b"]).with_stage("b", step, StageKind.WORK, ["a"]).build()
+    except CycleDetectedError as error:
+        print(error.cycle_path)
+        #> ('a', 'b', 'a')
+    ```
     """
 
     code = "SF-BUILD-CYCLE"
@@ -448,6 +563,13 @@ class StageError(RunError):
     Args:
         stage: The stage's name.
         original: The exception behind it.
+
+    ```python
+    from stageflow import StageError
+
+    print(StageError("llm", ConnectionError("no answer")).what)
+    #> Stage 'llm' failed: ConnectionError: no answer
+    ```
     """
 
     code = "SF-RUN-STAGE-FAILED"
@@ -460,8 +582,8 @@ class StageError(RunError):
         if isinstance(original, StageflowError):
             self.error_class = original.error_class
         super().__init__(
-            f"Stage {stage!r} failed: {_describe(original)}",
-            where=where or f"stage {stage!r}",
+            f"Stage {shown(stage)} failed: {_describe(original)}",
+            where=where or f"stage {shown(stage)}",
             fix=fix,
         )
 
@@ -476,6 +598,28 @@ class StageExecutionError(StageError):
         results: The outputs of every stage that settled before the run ended, by stage.
         run_id: The run, if it has an id.
         attempts: How often the stage was attempted.
+
+    ```python
+    import asyncio
+
+    from stageflow import Pipeline, StageExecutionError, StageKind
+
+
+    async def find(ctx):
+        return {"pages": 3}
+
+
+    async def read(ctx):
+        raise ConnectionError("no answer")
+
+
+    pipeline = Pipeline().with_stage("find", find, StageKind.WORK).with_stage("read", read, StageKind.WORK, ["find"])
+    try:
+        asyncio.run(pipeline.run())
+    except StageExecutionError as error:
+        print(error.stage, error.recoverable, error.results["find"].data)
+        #> read True {'pages': 3}
+    ```
     """
 
     recoverable: bool
@@ -495,10 +639,10 @@ class StageExecutionError(StageError):
         self.results = results if results is not None else {}
         self.run_id = run_id
         self.attempts = attempts
-        where = f"stage {stage!r}"
+        where = f"stage {shown(stage)}"
         if run_id is not None:
-            where += f", run {run_id}"
-        if attempts > 1:
+            where += f", run {_said(run_id)}"
+        if isinstance(attempts, int) and attempts > 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             where += f", after {attempts} attempts"
         fix = (
             getattr(original, "fix", "")
@@ -528,7 +672,7 @@ class StageTimeoutError(RunError, TimeoutError):
         self.timeout = timeout
         super().__init__(
             f"Stage timed out after {timeout * 1000:.0f}ms",
-            where=f"stage {stage!r}",
+            where=f"stage {shown(stage)}",
             fix="Raise the stage's timeout=, or make the stage quicker",
         )
 
@@ -547,7 +691,7 @@ class StageContractError(RunError, TypeError):
 
     def __init__(self, stage: str, what: str, *, fix: str) -> None:
         self.stage = stage
-        super().__init__(what, where=f"stage {stage!r}", fix=fix)
+        super().__init__(what, where=f"stage {shown(stage)}", fix=fix)
 
 
 class OverloadError(RunError):
@@ -557,6 +701,9 @@ class OverloadError(RunError):
         what: The stage or the pipeline, as ``stage 'embed'``.
         active: How many run at once.
         queued: How many wait.
+
+    Attributes:
+        results: Nothing yet, if it is a run that was refused: none of its stages has started.
     """
 
     code = "SF-RUN-OVERLOAD"
@@ -565,6 +712,7 @@ class OverloadError(RunError):
     def __init__(self, what: str, *, active: int, queued: int) -> None:
         self.active = active
         self.queued = queued
+        self.results: Mapping[str, Any] = {}
         super().__init__(
             f"Too much at once: {active} run and {queued} wait already",
             where=what,
@@ -579,6 +727,17 @@ class UndeclaredDependencyError(RunError):
         stage_name: The stage that is read.
         declared_deps: What the reading stage declares.
         accessing_stage: The reading stage.
+
+    ```python
+    from stageflow import ContextSnapshot, StageInputs, StageOutput, UndeclaredDependencyError
+
+    inputs = StageInputs(ContextSnapshot(), {"greet": StageOutput.ok(text="hi")})
+    try:
+        inputs.get_from("gret", "text")
+    except UndeclaredDependencyError as error:
+        print(error.fix)
+        #> Did you mean 'greet'?
+    ```
     """
 
     code = "SF-RUN-UNDECLARED-DEPENDENCY"
@@ -588,14 +747,18 @@ class UndeclaredDependencyError(RunError):
         self, stage_name: str, declared_deps: Iterable[str] = (), accessing_stage: str | None = None
     ) -> None:
         self.stage_name = stage_name
-        self.declared_deps = tuple(sorted(declared_deps))
+        # Whatever it is given: an error is the last place to raise another one.
+        declared = (
+            (declared_deps,) if isinstance(declared_deps, str) else declared_deps
+        )  # one name, not its letters
+        declared = declared if hasattr(declared, "__iter__") else ()
+        self.declared_deps = tuple(sorted(declared, key=_said))
         self.accessing_stage = accessing_stage
         hint = close_matches(stage_name, self.declared_deps)
-        declares = ", ".join(map(repr, self.declared_deps)) or "nothing"
         super().__init__(
-            f"{stage_name!r} is not a declared dependency (declared: {declares})",
-            where=f"stage {accessing_stage!r}" if accessing_stage else "",
-            fix=hint or f"Add {stage_name!r} to the stage's dependencies",
+            f"{shown(stage_name)} is not a declared dependency (declared: {_listed(self.declared_deps)})",
+            where=f"stage {shown(accessing_stage)}" if accessing_stage else "",
+            fix=hint or f"Add {shown(stage_name)} to the stage's dependencies",
         )
 
 
@@ -616,9 +779,9 @@ class AmbiguousKeyError(RunError, LookupError):
         self.stages = tuple(stages)
         self.accessing_stage = accessing_stage
         super().__init__(
-            f"{key!r} is in the outputs of {' and '.join(map(repr, self.stages))}",
-            where=f"stage {accessing_stage!r}" if accessing_stage else "",
-            fix=f"Say which one: get_from({self.stages[0]!r}, {key!r})",
+            f"{shown(key)} is in the outputs of {' and '.join(map(shown, self.stages))}",
+            where=f"stage {shown(accessing_stage)}" if accessing_stage else "",
+            fix=f"Say which one: get_from({shown(self.stages[0])}, {shown(key)})",
         )
 
 
@@ -643,16 +806,15 @@ class MissingInputError(RunError, KeyError):
         self.known = tuple(known)
         self.accessing_stage = accessing_stage
         if key is None:
-            what = f"Stage {stage_name!r} has no output"
+            what = f"Stage {shown(stage_name)} has no output"
             fix = "Read it with get_from(..., default=...) if the stage may be skipped"
         else:
-            there = ", ".join(map(repr, self.known)) or "nothing"
-            what = f"The output of {stage_name!r} has no key {key!r} (it has {there})"
+            what = f"The output of {shown(stage_name)} has no key {shown(key)} (it has {_listed(self.known)})"
             fix = (
                 close_matches(key, self.known)
                 or "Read it with get_from(..., default=...) if it may be missing"
             )
-        super().__init__(what, where=f"stage {accessing_stage!r}" if accessing_stage else "", fix=fix)
+        super().__init__(what, where=f"stage {shown(accessing_stage)}" if accessing_stage else "", fix=fix)
 
 
 class ReadOnlyDataError(RunError, TypeError):
@@ -669,6 +831,25 @@ class ReadOnlyDataError(RunError, TypeError):
         )
 
 
+class RunStateError(RunError, RuntimeError):
+    """Something of a run was used before or after its time, or outside of any run.
+
+    ```python
+    from stageflow.errors import RunStateError
+    from stageflow.testing import create_test_stage_context
+
+    try:
+        create_test_stage_context().register_cleanup(print)
+    except RunStateError as error:
+        print(error.what)
+        #> Cannot register 'print': this context belongs to no run, so nothing would call it
+    ```
+    """
+
+    code = "SF-RUN-STATE"
+    error_class = ErrorClass.LOGIC
+
+
 class CriticalInterceptorError(RunError):
     """An interceptor ends the stage, which fails.
 
@@ -677,6 +858,14 @@ class CriticalInterceptorError(RunError):
     Args:
         message: What is wrong.
         interceptor_name: The interceptor.
+
+    ```python
+    from stageflow.errors import CriticalInterceptorError
+
+    error = CriticalInterceptorError("The audit trail is full", "audit")
+    print(error.what, "-", error.where)
+    #> The audit trail is full - interceptor 'audit'
+    ```
     """
 
     code = "SF-RUN-INTERCEPTOR"
@@ -685,7 +874,7 @@ class CriticalInterceptorError(RunError):
         self.interceptor_name = interceptor_name
         super().__init__(
             message,
-            where=f"interceptor {interceptor_name!r}",
+            where=f"interceptor {shown(interceptor_name)}",
             fix="See what the interceptor asks for, or build the pipeline without it",
         )
 
@@ -697,6 +886,13 @@ class CircuitBreakerOpenError(RunError):
         operation: What would have been called: a stage, or an operation such as ``"llm.complete"``.
         provider: Who provides it.
         retry_after: When a call may be let through, in seconds from now, if that is known.
+
+    ```python
+    from stageflow import CircuitBreakerOpenError
+
+    print(CircuitBreakerOpenError("llm.complete", "acme", retry_after=12).fix)
+    #> Try again in 12 s; what opened it are the errors before this one
+    ```
     """
 
     code = "SF-RUN-CIRCUIT-OPEN"
@@ -708,15 +904,24 @@ class CircuitBreakerOpenError(RunError):
         self.operation = operation
         self.provider = provider
         self.retry_after = retry_after
-        when = "in a moment" if retry_after is None else f"in {retry_after:.3g} s"
+        known = isinstance(retry_after, (int, float)) and abs(retry_after) < _FOR_EVER
+        when = f"in {retry_after:.3g} s" if known else "in a moment"
         super().__init__(
-            f"Circuit breaker open for {operation}/{provider}",
+            f"Circuit breaker open for {_said(operation)}/{_said(provider)}",
             fix=f"Try again {when}; what opened it are the errors before this one",
         )
 
 
 class TransientError(RunError):
-    """The same may work in a moment."""
+    """The same may work in a moment.
+
+    ```python
+    from stageflow.errors import TransientError
+
+    print(TransientError("The replica is not there yet").retryable)
+    #> True
+    ```
+    """
 
     code = "SF-RUN-TRANSIENT"
     error_class = ErrorClass.TRANSIENT
@@ -730,6 +935,14 @@ class RateLimitError(TransientError):
         retry_after: When to come back, in seconds from now; a retry waits at least that long.
         where: Where it happened.
         fix: What to do about it.
+
+    ```python
+    from stageflow.errors import RateLimitError
+
+    error = RateLimitError("429 from the model", retry_after=2.0)
+    print(error.retryable, error.retry_after)
+    #> True 2.0
+    ```
     """
 
     code = "SF-RUN-RATE-LIMIT"
@@ -742,33 +955,74 @@ class RateLimitError(TransientError):
 
 
 class ServiceUnavailableError(TransientError):
-    """A dependency does not answer, or says that it cannot."""
+    """A dependency does not answer, or says that it cannot.
+
+    ```python
+    from stageflow.errors import ServiceUnavailableError, TransientError
+
+    print(isinstance(ServiceUnavailableError("503 from the model"), TransientError))
+    #> True
+    ```
+    """
 
     code = "SF-RUN-SERVICE-UNAVAILABLE"
 
 
 class PermanentError(RunError):
-    """The same input will fail again, such as a document that cannot be read."""
+    """The same input will fail again, such as a document that cannot be read.
+
+    ```python
+    from stageflow.errors import PermanentError
+
+    error = PermanentError("The document has no pages", fix="Upload another one")
+    print(error.retryable, error.error_class)
+    #> False permanent
+    ```
+    """
 
     code = "SF-RUN-PERMANENT"
 
 
 class LogicError(RunError):
-    """The program is wrong: something happened that it rules out."""
+    """The program is wrong: something happened that it rules out.
+
+    ```python
+    from stageflow.errors import LogicError
+
+    print(LogicError("The answer has no mark, though it was graded").error_class)
+    #> logic
+    ```
+    """
 
     code = "SF-RUN-LOGIC"
     error_class = ErrorClass.LOGIC
 
 
 class SystemicError(RunError):
-    """The surroundings are broken, for every input: the disk is full, a credential has expired."""
+    """The surroundings are broken, for every input: the disk is full, a credential has expired.
+
+    ```python
+    from stageflow.errors import SystemicError
+
+    print(SystemicError("The key of the model provider has expired").error_class)
+    #> systemic
+    ```
+    """
 
     code = "SF-RUN-SYSTEMIC"
     error_class = ErrorClass.SYSTEMIC
 
 
 class PolicyError(RunError):
-    """A rule forbids it: a permission, a quota, a guardrail."""
+    """A rule forbids it: a permission, a quota, a guardrail.
+
+    ```python
+    from stageflow.errors import PolicyError
+
+    print(PolicyError("This account may not export data").error_class)
+    #> policy
+    ```
+    """
 
     code = "SF-RUN-POLICY"
     error_class = ErrorClass.POLICY
@@ -782,6 +1036,23 @@ class PipelineCancelled(RunError):  # noqa: N818 - a cancellation is an outcome;
         reason: Why.
         results: The outputs of every stage that settled before the run ended, by stage.
         run_id: The run, if it has an id.
+
+    ```python
+    import asyncio
+
+    from stageflow import Pipeline, PipelineCancelled, StageKind, StageOutput
+
+
+    async def guard(ctx):
+        return StageOutput.cancel("the user hung up")
+
+
+    try:
+        asyncio.run(Pipeline().with_stage("guard", guard, StageKind.GUARD).run())
+    except PipelineCancelled as cancelled:
+        print(cancelled.stage, cancelled.reason)
+        #> guard the user hung up
+    ```
     """
 
     code = "SF-RUN-CANCELLED"
@@ -801,10 +1072,10 @@ class PipelineCancelled(RunError):  # noqa: N818 - a cancellation is an outcome;
         self.reason = reason
         self.results: Mapping[str, Any] = results if results is not None else {}
         self.run_id = run_id
-        by = "from outside" if stage == self.EXTERNAL else f"by stage {stage!r}"
+        by = "from outside" if stage == self.EXTERNAL else f"by stage {shown(stage)}"
         super().__init__(
-            f"Pipeline cancelled {by}: {reason or 'no reason given'}",
-            where=f"run {run_id}" if run_id is not None else "",
+            f"Pipeline cancelled {by}: {_said(reason or 'no reason given')}",
+            where=f"run {_said(run_id)}" if run_id is not None else "",
             fix=fix or "Nothing is left running; what had settled is in the error's results",
         )
 
@@ -838,6 +1109,6 @@ def _describe(error: BaseException) -> str:
     """Name an exception and what it says, without repeating the codes of ours."""
     if isinstance(error, StageflowError):
         return error.what
-    text = str(error).strip()
+    text = _said(error).strip()
     name = type(error).__name__
     return f"{name}: {text}" if text else name

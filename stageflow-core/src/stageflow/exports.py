@@ -22,7 +22,7 @@ def lazy_exports(
 
     Args:
         package: The package's ``__name__``.
-        homes: Which of its modules gives which names.
+        homes: Which of its modules gives which names; ``".protocols"`` is the module beside the package.
         **aliases: Further names for names in *homes*.
 
     ```python
@@ -43,7 +43,7 @@ def lazy_exports(
             raise AttributeError(msg)
         from importlib import import_module
 
-        value: object = getattr(import_module(f"{package}.{module}"), source)
+        value: object = getattr(import_module(f".{module}", package), source)
         setattr(sys.modules[package], name, value)  # the next look-up does not come here any more
         return value
 

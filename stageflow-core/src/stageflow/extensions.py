@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, final, runtime_checkable
 
-from stageflow.errors import ConfigurationError
+from stageflow.errors import ConfigurationError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,10 +77,10 @@ class ExtensionRegistry:
             ConfigurationError: The key is empty or no str, the type is no class, or the key belongs to another type.
         """
         if not isinstance(key, str) or not key:  # pyright: ignore[reportUnnecessaryIsInstance]
-            what = f"An extension cannot be registered under {key!r}"
+            what = f"An extension cannot be registered under {shown(key)}"
             raise ConfigurationError(what, fix="Register it under a name, as 'acme.lesson'")
         if not isinstance(extension_type, type):  # pyright: ignore[reportUnnecessaryIsInstance]
-            what = f"The extension {key!r} is registered with {extension_type!r}, which is no class"
+            what = f"The extension {key!r} is registered with {shown(extension_type)}, which is no class"
             raise ConfigurationError(what, fix="Register the class of its values")
         known = cls._types.get(key)
         if known is not None and _named(known) != _named(extension_type):
@@ -135,8 +135,9 @@ class ExtensionHelper:
         A dict goes through the type's ``from_dict`` if it has one, and else into its constructor as keywords.
 
         Raises:
-            ConfigurationError: A dict does not make such a value.
+            ConfigurationError: A dict does not make such a value, *data* is no mapping, or the key no str.
         """
+        _check_data(data, key)
         value = None if data is None else data.get(key)
         if value is None or not isinstance(value, dict) or extension_type is dict:
             return cast("_T | None", value)
@@ -153,8 +154,22 @@ class ExtensionHelper:
 
     @staticmethod
     def has(data: Mapping[str, Any] | None, key: str) -> bool:
-        """Return whether there is a value under *key*."""
+        """Return whether there is a value under *key*.
+
+        Raises:
+            ConfigurationError: *data* is no mapping, or the key no str.
+        """
+        _check_data(data, key)
         return data is not None and data.get(key) is not None
+
+
+def _check_data(data: object, key: object) -> None:
+    if data is not None and not hasattr(data, "get"):
+        what = f"Extensions cannot be read from a {type(data).__name__}"
+        raise ConfigurationError(what, fix="Pass a mapping, such as ctx.snapshot.extensions")
+    if not isinstance(key, str):
+        what = f"An extension has a name as its key, not a {type(key).__name__}"
+        raise ConfigurationError(what, fix="Pass the key as a str")
 
 
 def _named(kind: type[Any]) -> str:

@@ -58,7 +58,16 @@ class EventSink(Protocol):
 
 @runtime_checkable
 class ExecutionContext(Protocol):
-    """What pipeline, stage and tool contexts have in common."""
+    """What pipeline, stage and tool contexts have in common.
+
+    ```python
+    from stageflow import PipelineContext
+    from stageflow.protocols import ExecutionContext
+
+    print(isinstance(PipelineContext(), ExecutionContext))
+    #> True
+    ```
+    """
 
     @property
     def pipeline_run_id(self) -> UUID | None:

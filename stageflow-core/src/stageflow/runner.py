@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
-from stageflow.context.checks import wrong_type
+from stageflow.context.checks import check_type, wrong_type
 from stageflow.context.frozen import thaw
 from stageflow.context.identity import RunIdentity
 from stageflow.context.snapshot import ContextSnapshot
-from stageflow.errors import PipelineCancelled, PipelineError, RunTimeoutError
+from stageflow.errors import PipelineCancelled, PipelineError, PipelineValidationError, RunTimeoutError
 from stageflow.events.observable import ObservableEventSink
 from stageflow.events.sink import FanOutEventSink, NoOpEventSink, get_event_sink
 from stageflow.observability.log_setup import JsonLogFormatter, setup_logging
@@ -57,6 +57,23 @@ class RunResult:
         pipeline_run_id: The run; None if the pipeline did not build.
         results: The same as ``run()`` of a pipeline returns; None if the pipeline did not build.
         exception: The error itself, or None.
+
+    ```python
+    import asyncio
+
+    from stageflow import Pipeline, StageKind
+    from stageflow.runner import PipelineRunner, RunResult
+
+
+    async def greet(ctx):
+        return {"text": f"Hello, {ctx.input_text}"}
+
+
+    pipeline = Pipeline().with_stage("greet", greet, StageKind.TRANSFORM)
+    result: RunResult = asyncio.run(PipelineRunner().run(pipeline, input_text="Ada"))
+    print(result.success, result.stages["greet"]["data"])
+    #> True {'text': 'Hello, Ada'}
+    ```
     """
 
     success: bool
@@ -149,11 +166,13 @@ class PipelineRunner:
                 as ``UUID`` or text; they win over those in *snapshot*.
 
         Raises:
-            ArgumentTypeError: *pipeline* is none, or there is no such id.
+            ArgumentTypeError: *pipeline* or *snapshot* is none, or there is no such id.
             ArgumentValueError: An id is no UUID.
         """
         if not isinstance(pipeline, (Pipeline, PipelineBuilder, StageGraph)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise wrong_type("PipelineRunner.run", "pipeline", "a pipeline or a graph", pipeline)
+        kinds = (ContextSnapshot, type(None))
+        check_type("PipelineRunner.run", "snapshot", snapshot, kinds, "a ContextSnapshot or None")
         started_with = _snapshot(snapshot, execution_mode, ids)
         watching = ObservableEventSink(
             verbose=self.verbose, colorize=self.colorize, capture=self.capture_events, stream=self.stream
@@ -166,7 +185,7 @@ class PipelineRunner:
         try:
             graph = pipeline.build() if isinstance(pipeline, (Pipeline, PipelineBuilder)) else pipeline
         except PipelineError as error:
-            result = RunResult(False, error=error.what, error_type=type(error).__name__, exception=error)
+            result = RunResult(False, error=_said(error), error_type=type(error).__name__, exception=error)
         else:
             results = await graph.run(
                 started_with,
@@ -232,6 +251,12 @@ def _snapshot(
     given = {name: value for name, value in ids.items() if value is not None}
     changed = snapshot.with_run_id(RunIdentity.from_dict({**snapshot.run_id.to_dict(), **given}))
     return changed if execution_mode is None else changed.__replace__(execution_mode=execution_mode)
+
+
+def _said(error: PipelineError) -> str:
+    """Return what is wrong with a pipeline: all of it, and not only how much."""
+    problems = error.problems if isinstance(error, PipelineValidationError) else ()
+    return f"{error.what}: {'; '.join(problem.message for problem in problems)}" if problems else error.what
 
 
 def _result(results: PipelineResults, events: list[dict[str, Any]]) -> RunResult:

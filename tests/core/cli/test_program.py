@@ -37,7 +37,7 @@ def test_help_imports_no_command_module() -> None:
     }
 
 
-@pytest.mark.parametrize("missing", ["click", "rich"])
+@pytest.mark.parametrize("missing", ["click", "packaging", "rich"])
 def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(missing: str) -> None:
     program = f"import sys; sys.modules[{missing!r}] = None\nfrom stageflow.cli.main import main; sys.exit(main([]))"
     done = python(program)

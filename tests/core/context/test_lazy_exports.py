@@ -1,14 +1,10 @@
 """``from stageflow.context import X`` gives every name, and loads what X needs and nothing else."""
 
-import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import stageflow.context as room
-
-SOURCE = Path(room.__file__)
 
 
 def test_every_name_is_served_and_listed() -> None:
@@ -17,19 +13,6 @@ def test_every_name_is_served_and_listed() -> None:
     assert set(room.__all__) <= set(dir(room))
     with pytest.raises(AttributeError, match="no attribute 'Snapshot'"):
         room.Snapshot  # noqa: B018 - the look-up is what is tested
-
-
-def test_type_checkers_and_the_run_time_see_the_same_names() -> None:
-    """The imports under TYPE_CHECKING, the table and ``__all__`` are one list."""
-    tree = ast.parse(SOURCE.read_text("utf-8"))
-    imports = {
-        alias.name: (node.module or "").rpartition(".")[2]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stageflow.context.")
-        for alias in node.names
-    }
-    assert imports == room._MODULE_OF
-    assert sorted(imports) == sorted(room.__all__)
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,9 +20,7 @@ from stageflow.events.backpressure import (
     EventSinkClosedError,
     wait_for_event_sink_tasks,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from stageflow.testing import leak_check
 
 
 class Downstream:
@@ -66,22 +64,20 @@ def downstream() -> Downstream:
 
 
 @pytest.mark.asyncio
-async def test_finding_a1_16_stop_loses_no_event_in_flight(
-    downstream: Downstream, left_over: Callable[[], set[Any]]
-):
+async def test_finding_a1_16_stop_loses_no_event_in_flight(downstream: Downstream):
     sink = BackpressureAwareEventSink(downstream)
-    downstream.gate.clear()
-    for n in range(5):
-        assert sink.try_emit(type=f"e{n}", data={})
-    await downstream.entered.wait()
-    stopping = asyncio.create_task(sink.stop())
-    await asyncio.sleep(0.01)
-    assert not stopping.done()
-    downstream.gate.set()
-    await stopping
+    async with leak_check():
+        downstream.gate.clear()
+        for n in range(5):
+            assert sink.try_emit(type=f"e{n}", data={})
+        await downstream.entered.wait()
+        stopping = asyncio.create_task(sink.stop())
+        await asyncio.sleep(0.01)
+        assert not stopping.done()
+        downstream.gate.set()
+        await stopping
     assert downstream.got == [f"e{n}" for n in range(5)]
     assert counts(sink) == (5, 0, 0)
-    assert not left_over()
 
 
 @pytest.mark.asyncio
@@ -103,17 +99,17 @@ async def test_finding_a1_16_without_draining_the_event_in_flight_is_finished(do
 
 @pytest.mark.asyncio
 async def test_finding_a1_16_a_downstream_that_raises_breaks_nothing(
-    downstream: Downstream, left_over: Callable[[], set[Any]], caplog: pytest.LogCaptureFixture
+    downstream: Downstream, caplog: pytest.LogCaptureFixture
 ):
     sink = BackpressureAwareEventSink(downstream)
     downstream.raises = {"bad"}
-    for event in ("a", "bad", "b", "bad", "c"):
-        sink.try_emit(type=event, data={})
-    await sink.stop()
+    async with leak_check():
+        for event in ("a", "bad", "b", "bad", "c"):
+            sink.try_emit(type=event, data={})
+        await sink.stop()
     assert downstream.got == ["a", "b", "c"]
     assert counts(sink) == (5, 0, 2)
     assert caplog.text.count("raised on") == 1
-    assert not left_over()
 
 
 def test_finding_a1_16_try_emit_needs_no_event_loop_and_loses_nothing():
@@ -349,18 +345,16 @@ async def test_those_who_wait_for_room_are_told_when_nothing_is_drained(downstre
 
 
 @pytest.mark.asyncio
-async def test_a_downstream_that_hangs_is_cut_off(
-    downstream: Downstream, left_over: Callable[[], set[Any]], caplog: pytest.LogCaptureFixture
-):
+async def test_a_downstream_that_hangs_is_cut_off(downstream: Downstream, caplog: pytest.LogCaptureFixture):
     sink = BackpressureAwareEventSink(downstream)
-    downstream.gate.clear()
-    for n in range(3):
-        sink.try_emit(type=f"e{n}")
-    await sink.stop(timeout=0.01)
+    async with leak_check():
+        downstream.gate.clear()
+        for n in range(3):
+            sink.try_emit(type=f"e{n}")
+        await sink.stop(timeout=0.01)
     assert counts(sink) == (1, 2, 1)
     assert sink.queue_size == 0
     assert "not through in time" in caplog.text
-    assert not left_over()
 
 
 @pytest.mark.asyncio
@@ -368,7 +362,6 @@ async def test_a_downstream_that_swallows_its_cancellation_is_left_as_soon_as_it
     downstream: Downstream,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    left_over: Callable[[], set[Any]],
 ):
     monkeypatch.setattr(module, "_GRACE", 0.01)
     downstream.stubborn = True
@@ -379,7 +372,7 @@ async def test_a_downstream_that_swallows_its_cancellation_is_left_as_soon_as_it
     await sink.stop(timeout=0.01)
     assert "does not end" in caplog.text
     downstream.gate.set()
-    await asyncio.gather(*left_over())
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
     assert downstream.got == ["e0"]
     assert counts(sink) == (1, 2, 0)
     await sink.start()
@@ -389,32 +382,32 @@ async def test_a_downstream_that_swallows_its_cancellation_is_left_as_soon_as_it
 
 
 @pytest.mark.asyncio
-async def test_a_cancelled_stop_leaves_no_worker(downstream: Downstream, left_over: Callable[[], set[Any]]):
-    downstream.gate.clear()
-    sink = BackpressureAwareEventSink(downstream)
-    sink.try_emit(type="a")
-    sink.try_emit(type="b")
-    stopping = asyncio.create_task(sink.stop(timeout=None))
-    await asyncio.sleep(0.01)
-    stopping.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await stopping
-    assert not left_over()
+async def test_a_cancelled_stop_leaves_no_worker(downstream: Downstream):
+    async with leak_check():
+        downstream.gate.clear()
+        sink = BackpressureAwareEventSink(downstream)
+        sink.try_emit(type="a")
+        sink.try_emit(type="b")
+        stopping = asyncio.create_task(sink.stop(timeout=None))
+        await asyncio.sleep(0.01)
+        stopping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
     assert counts(sink) == (1, 1, 1)
 
 
 @pytest.mark.asyncio
-async def test_a_downstream_may_stop_the_sink_itself(left_over: Callable[[], set[Any]]):
+async def test_a_downstream_may_stop_the_sink_itself():
     class Stopping:
         async def emit(self, *, type: str, data: Any) -> None:
             await sink.stop()
 
     sink = BackpressureAwareEventSink(Stopping())  # type: ignore[arg-type]
-    sink.try_emit(type="a")
-    sink.try_emit(type="b")
-    await asyncio.sleep(0.01)
+    async with leak_check():
+        sink.try_emit(type="a")
+        sink.try_emit(type="b")
+        await asyncio.sleep(0.01)
     assert counts(sink) == (2, 0, 0)
-    assert not left_over()
 
 
 @pytest.mark.asyncio
@@ -533,7 +526,7 @@ async def test_a_run_delivers_through_it(sink: Any):
 
     async with BackpressureAwareEventSink(sink) as bounded:
         await Pipeline().with_stage("a", nothing, StageKind.TRANSFORM).run(sink=bounded)
-    sink.assert_sound(["a"], "completed")
+    sink.assert_paired(stages=["a"], end="completed")
 
 
 @pytest.mark.asyncio

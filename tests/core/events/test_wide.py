@@ -112,8 +112,8 @@ def test_events_go_to_the_contexts_sink(sink: Any):
     emitter.emit_stage_event(ctx=ctx, result=result(), extra={"k": 1})
     emitter.emit_pipeline_event(ctx=ctx, stage_results={"greet": result()}, pipeline_name="p")
     assert sink.types == ["my.stage", "pipeline.wide"]
-    assert sink.events[0][1]["extra"] == {"k": 1}
-    assert sink.events[1][1]["stage_counts"] == {"completed": 1}
+    assert sink.events[0].data["extra"] == {"k": 1}
+    assert sink.events[1].data["stage_counts"] == {"completed": 1}
 
 
 @pytest.mark.asyncio
@@ -135,4 +135,4 @@ async def test_in_a_run_they_are_events_of_the_run(sink: Any):
     assert (wide["stage"], wide["data_keys"], wide["topology"]) == ("greet", ["text"], "chat_fast")
     assert wide["user_id"] == str(snapshot.user_id)
     assert wide["sequence"] > 1
-    sink.assert_sound(["greet"], "completed")
+    sink.assert_paired(stages=["greet"], end="completed")

@@ -27,6 +27,7 @@ from stageflow.observability.breaker import (
     get_circuit_breaker,
     set_circuit_breaker,
 )
+from stageflow.testing import leak_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,27 +122,27 @@ async def test_a_rejection_is_a_failure_of_the_stage(
     with pytest.raises(StageExecutionError) as caught:
         await graph.run(sink=sink)
     assert isinstance(caught.value.original, CircuitBreakerOpenError)
-    sink.assert_sound(["ask"], "failed")
+    sink.assert_paired(stages=["ask"], end="failed")
     assert sink.of("ask") == ["started", "failed"]
 
 
 async def test_finding_a1_09_fifty_runs_one_probe(
-    provider: Provider, breaker: LocalCircuitBreaker, clock: Clock, left_over: Any
+    provider: Provider, breaker: LocalCircuitBreaker, clock: Clock
 ):
     graph = build(provider, breaker)
-    await open_up(graph, provider)
-    clock.now = RECOVERY
-    gate = asyncio.Event()
-    provider.outcome = lambda: wait_for(gate)
-    runs = [asyncio.ensure_future(run(graph)) for _ in range(50)]
-    while sum(one.done() for one in runs) < 49:
-        await asyncio.sleep(0)
-    assert provider.calls == 4
-    gate.set()
-    errors = await asyncio.gather(*runs)
+    async with leak_check():
+        await open_up(graph, provider)
+        clock.now = RECOVERY
+        gate = asyncio.Event()
+        provider.outcome = lambda: wait_for(gate)
+        runs = [asyncio.ensure_future(run(graph)) for _ in range(50)]
+        while sum(one.done() for one in runs) < 49:
+            await asyncio.sleep(0)
+        assert provider.calls == 4
+        gate.set()
+        errors = await asyncio.gather(*runs)
     assert sum(isinstance(error, CircuitBreakerOpenError) for error in errors) == 49
     assert errors.count(None) == 1
-    assert not left_over()
     assert await run(graph) is None
 
 
@@ -161,22 +162,20 @@ async def probing(graph: StageGraph, provider: Provider) -> asyncio.Task[Any]:
     return task
 
 
-async def test_a_cancelled_probe_makes_room(
-    provider: Provider, breaker: LocalCircuitBreaker, clock: Clock, left_over: Any
-):
+async def test_a_cancelled_probe_makes_room(provider: Provider, breaker: LocalCircuitBreaker, clock: Clock):
     graph = build(provider, breaker)
-    await open_up(graph, provider)
-    clock.now = RECOVERY
-    task = await probing(graph, provider)
-    assert isinstance(await run(graph), CircuitBreakerOpenError)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert breaker.state("ask", "stage") is CircuitState.HALF_OPEN
-    provider.outcome = StageOutput.ok
-    assert await run(graph) is None
+    async with leak_check():
+        await open_up(graph, provider)
+        clock.now = RECOVERY
+        task = await probing(graph, provider)
+        assert isinstance(await run(graph), CircuitBreakerOpenError)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert breaker.state("ask", "stage") is CircuitState.HALF_OPEN
+        provider.outcome = StageOutput.ok
+        assert await run(graph) is None
     assert breaker.state("ask", "stage") is CircuitState.CLOSED
-    assert not left_over()
 
 
 async def test_a_probe_that_is_cancelled_by_a_failing_sibling_makes_room(

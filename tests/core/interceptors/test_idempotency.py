@@ -7,7 +7,7 @@ import gc
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -41,9 +41,7 @@ from stageflow.interceptors.idempotency_store import (
 )
 from stageflow.interceptors.retry import RetryInterceptor
 from stageflow.stages.output import StageArtifact, StageEvent
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from stageflow.testing import EventRecorder, leak_check
 
 WORK = StageKind.WORK
 KEY = {"idempotency_key": "order-7"}
@@ -98,7 +96,7 @@ async def test_a_duplicate_gets_the_first_result(sink):
     assert first["pay"].data == second["pay"].data
     assert sink.data(REPLAYED)["stage"] == "pay"
     assert sink.data(REPLAYED)["waited"] is False
-    sink.assert_sound(["pay"], "completed")
+    sink.assert_paired(stages=["pay"], end="completed")
 
 
 @pytest.mark.asyncio
@@ -318,16 +316,16 @@ async def test_a_store_of_the_interceptors_own_is_shared_with_nobody():
 
 
 @pytest.mark.asyncio
-async def test_fifty_concurrent_duplicates_are_one_execution(left_over: Callable[[], set[Any]], sink):
+async def test_fifty_concurrent_duplicates_are_one_execution(sink):
     till = Till()
     store = InMemoryIdempotencyStore()
     graph = build(till, idem(store))
-    runs = await asyncio.gather(*(graph.run(data=KEY, sink=sink) for _ in range(50)))
+    async with leak_check():
+        runs = await asyncio.gather(*(graph.run(data=KEY, sink=sink) for _ in range(50)))
     assert till.calls == 1
     assert {run["pay"].data["receipt"] for run in runs} == {1}
     assert sink.types.count(REPLAYED) == 49
     assert (store.claims, len(store)) == (0, 1)
-    assert not left_over()
 
 
 @pytest.mark.asyncio
@@ -361,7 +359,7 @@ async def test_an_attempt_that_is_repeated_gives_way_and_shares_at_the_end():
 
 
 @pytest.mark.asyncio
-async def test_finding_a1_07_a_cancelled_holder_frees_the_claim(left_over: Callable[[], set[Any]]):
+async def test_finding_a1_07_a_cancelled_holder_frees_the_claim():
     started, go = asyncio.Event(), asyncio.Event()
     calls = 0
 
@@ -374,22 +372,22 @@ async def test_finding_a1_07_a_cancelled_holder_frees_the_claim(left_over: Calla
 
     store = InMemoryIdempotencyStore()
     graph = build(slow, idem(store))
-    holder = asyncio.create_task(graph.run(data=KEY))
-    await started.wait()
-    waiters = [asyncio.create_task(graph.run(data=KEY)) for _ in range(5)]
-    await asyncio.sleep(0.01)
-    assert (store.claims, calls) == (1, 1)
-    holder.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await holder
-    waiters[0].cancel()  # a waiter too, at the very moment
-    go.set()
-    results = await asyncio.gather(*waiters, return_exceptions=True)
+    async with leak_check():
+        holder = asyncio.create_task(graph.run(data=KEY))
+        await started.wait()
+        waiters = [asyncio.create_task(graph.run(data=KEY)) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        assert (store.claims, calls) == (1, 1)
+        holder.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await holder
+        waiters[0].cancel()  # a waiter too, at the very moment
+        go.set()
+        results = await asyncio.gather(*waiters, return_exceptions=True)
     assert isinstance(results[0], asyncio.CancelledError)
     assert calls == 3, "the cancelled waiter had taken over; then another did"
     assert {run["pay"].data["calls"] for run in results[1:]} == {3}
     assert store.claims == 0
-    assert not left_over()
 
 
 class Slow:
@@ -426,35 +424,33 @@ class Slow:
 @pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
 @pytest.mark.parametrize("answer", ["ok", "raise"])
 @pytest.mark.parametrize("role", ["holder", "waiter"])
-async def test_finding_a1_07_cancelled_at_every_await(
-    role: str, answer: str, *, twice: bool, left_over: Callable[[], set[Any]], new_sink: Any
-):
+async def test_finding_a1_07_cancelled_at_every_await(role: str, answer: str, *, twice: bool):
     points = 0
     for point in range(1, 200):
         store = Slow()
         till = Till(*([ValueError("no")] if answer == "raise" else []))
         graph = build(till, idem(store))
-        sink = new_sink()
+        sink = EventRecorder()
         other = None
-        if role == "waiter":
-            other = asyncio.create_task(graph.run(data=KEY, raise_errors=False))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        run = asyncio.create_task(graph.run(data=KEY, sink=sink, raise_errors=False))
-        for _ in range(point):
-            await asyncio.sleep(0)
-        finished = run.done()
-        run.cancel()
-        if twice:
-            await asyncio.sleep(0)
+        async with leak_check():
+            if role == "waiter":
+                other = asyncio.create_task(graph.run(data=KEY, raise_errors=False))
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            run = asyncio.create_task(graph.run(data=KEY, sink=sink, raise_errors=False))
+            for _ in range(point):
+                await asyncio.sleep(0)
+            finished = run.done()
             run.cancel()
-        await asyncio.gather(run, return_exceptions=True)
-        if other is not None:
-            await other
+            if twice:
+                await asyncio.sleep(0)
+                run.cancel()
+            await asyncio.gather(run, return_exceptions=True)
+            if other is not None:
+                await other
         assert store.inner.claims == 0, point
-        assert not left_over(), point
         if sink.events:
-            sink.assert_sound(["pay"])
+            sink.assert_paired(stages=["pay"])
         done = till.done
         till.answers.clear()
         again = await graph.run(data=KEY)
@@ -468,9 +464,7 @@ async def test_finding_a1_07_cancelled_at_every_await(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("complete", [False, True], ids=["given up", "completed"])
-async def test_finding_a1_07_a_hold_that_is_cancelled_at_every_await_again_and_again(
-    *, complete: bool, left_over: Callable[[], set[Any]]
-):
+async def test_finding_a1_07_a_hold_that_is_cancelled_at_every_await_again_and_again(*, complete: bool):
     for point in range(1, 60):
         store = Slow()
         came_far = False
@@ -483,14 +477,14 @@ async def test_finding_a1_07_a_hold_that_is_cancelled_at_every_await_again_and_a
                     came_far = True
                     await hold.complete(CachedStageResult(StageOutput.ok()), ttl_seconds=60)
 
-        task = asyncio.create_task(work(store))
-        for _ in range(point):
-            await asyncio.sleep(0.0005)
-        finished = task.done()
-        while not task.done():
-            task.cancel()
-            await asyncio.sleep(0)
-        assert not left_over(), point
+        async with leak_check():
+            task = asyncio.create_task(work(store))
+            for _ in range(point):
+                await asyncio.sleep(0.0005)
+            finished = task.done()
+            while not task.done():
+                task.cancel()
+                await asyncio.sleep(0)
         assert store.inner.claims == 0, point
         assert (await store.inner.get("k") is not None) is came_far, point
         if finished:
@@ -504,7 +498,6 @@ async def test_a_store_that_fails_after_the_cancellation(
     method: str,
     how: str,
     monkeypatch: pytest.MonkeyPatch,
-    left_over: Callable[[], set[Any]],
     caplog: pytest.LogCaptureFixture,
 ):
     monkeypatch.setattr(idempotency_claim, "GRACE", 0.02)
@@ -524,12 +517,12 @@ async def test_a_store_that_fails_after_the_cancellation(
             if method == "complete":
                 await hold.complete(CachedStageResult(StageOutput.ok()), ttl_seconds=60)
 
-    task = asyncio.create_task(work())
-    await reached.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert not left_over()
+    async with leak_check():
+        task = asyncio.create_task(work())
+        await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
     assert ("did not answer" if how == "hangs" else "raised after") in caplog.text
 
 
@@ -688,7 +681,6 @@ async def test_a_store_that_hangs_does_not_hold_up_a_cancelled_run_for_ever(
     *,
     again: bool,
     monkeypatch: pytest.MonkeyPatch,
-    left_over: Callable[[], set[Any]],
     caplog: pytest.LogCaptureFixture,
 ):
     monkeypatch.setattr(idempotency_claim, "GRACE", 0.02)
@@ -705,15 +697,15 @@ async def test_a_store_that_hangs_does_not_hold_up_a_cancelled_run_for_ever(
         started.set()
         await asyncio.sleep(60)
 
-    run = asyncio.create_task(build(slow, idem(Hanging())).run(data=KEY))
-    await started.wait()
-    run.cancel()
-    if again:
-        await asyncio.sleep(0.005)
+    async with leak_check():
+        run = asyncio.create_task(build(slow, idem(Hanging())).run(data=KEY))
+        await started.wait()
         run.cancel()
-    await asyncio.gather(run, return_exceptions=True)
-    await asyncio.sleep(0)
-    assert not left_over()
+        if again:
+            await asyncio.sleep(0.005)
+            run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        await asyncio.sleep(0)
     assert "claim could not be given up" in caplog.text or "did not answer" in caplog.text
 
 

@@ -69,7 +69,7 @@ async def test_finding_a1_06_an_exhausted_retry_is_a_failure(sink: Any):
     with pytest.raises(StageExecutionError) as raised:
         await build(stage, retrying(3)).run(sink=sink)
     assert (stage.calls, raised.value.attempts) == (3, 3)
-    sink.assert_sound(["a"], "failed")
+    sink.assert_paired(stages=["a"], end="failed")
 
 
 @pytest.mark.asyncio
@@ -143,7 +143,7 @@ async def test_finding_a1_15_the_retry_events_of_0_9_reach_the_runs_sink(sink: A
     interceptor = RetryInterceptor(3, base_delay_ms=1, backoff_strategy="linear", jitter_strategy="none")
     with pytest.raises(StageExecutionError):
         await build(stage, interceptor).run(sink=sink)
-    scheduled = [data for event, data in sink.events if event == "stage.retry_scheduled"]
+    scheduled = [event.data for event in sink if event.type == "stage.retry_scheduled"]
     assert [
         (one["stage"], one["attempt"], one["delay_ms"], one["backoff_strategy"]) for one in scheduled
     ] == [
@@ -154,7 +154,7 @@ async def test_finding_a1_15_the_retry_events_of_0_9_reach_the_runs_sink(sink: A
     exhausted = sink.data("stage.retry_exhausted")
     assert (exhausted["stage"], exhausted["attempts"]) == ("a", 3)
     assert "down" in exhausted["error"]
-    sink.assert_sound(["a"], "failed")
+    sink.assert_paired(stages=["a"], end="failed")
 
 
 @needs_events

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from stageflow.context import ArgumentTypeError, ArgumentValueError
 from stageflow.errors import CircuitBreakerOpenError, LogicError, PolicyError, StageExecutionError
+from stageflow.observability.ambient import lent_breaker, put_back
 from stageflow.observability.breaker import (
     CircuitState,
     LocalCircuitBreaker,
@@ -19,7 +20,6 @@ from stageflow.observability.breaker import (
     clear_circuit_breaker,
     counts_as_failure,
     get_circuit_breaker,
-    lend_circuit_breaker,
     set_circuit_breaker,
 )
 from stageflow.protocols import CircuitBreaker
@@ -294,12 +294,12 @@ async def test_current_breaker():
     await none.record_success(**IDS)
     await none.record_failure(**IDS, reason="no")
     lent, own = LocalCircuitBreaker(), LocalCircuitBreaker()
-    assert lend_circuit_breaker(lent) is None
+    token = lent_breaker.set(lambda: lent)
     assert get_circuit_breaker() is lent
     set_circuit_breaker(own)
     assert get_circuit_breaker() is own
     clear_circuit_breaker()
-    assert lend_circuit_breaker(None) is lent
+    put_back(lent_breaker, token)
     assert get_circuit_breaker() is none
 
 

@@ -181,6 +181,19 @@ def test_methods_partials_decorated_and_typed_stages():
     assert shown(result) == [("error", "second", "a")]
 
 
+def test_an_attribute_of_a_stage_of_ones_own_is_not_its_source():
+    """Only a stage made with ``@stage`` is its function, whatever others call theirs."""
+
+    class Wraps:
+        def __init__(self):
+            self._function = self.function = work
+
+        async def execute(self, ctx):
+            return ctx.inputs.require_from("a", "x")
+
+    assert [issue.accessed_stage for issue in only(Wraps()).errors] == ["a"]
+
+
 def test_what_has_no_source_reads_nothing():
     namespace = {}
     exec("async def made(ctx): return ctx.inputs.get_from('a', 'x')", namespace)  # noqa: S102 - the case

@@ -26,7 +26,7 @@ from stageflow import (
 )
 from stageflow.context import ArgumentTypeError, ArgumentValueError
 from stageflow.errors import PipelineCancelled, RateLimitError, ReadOnlyDataError, RunTimeoutError
-from stageflow.observability import TraceContext
+from stageflow.observability import TraceContext, set_correlation_id
 from stageflow.pipeline.child_run import roster
 from stageflow.pipeline.subpipeline import (
     DEFAULT_MAX_SUBPIPELINE_DEPTH,
@@ -39,6 +39,7 @@ from stageflow.pipeline.subpipeline import (
     set_subpipeline_spawner,
 )
 from stageflow.stages.timer import PipelineTimer
+from stageflow.testing import EventRecorder, leak_check
 
 K = StageKind.WORK
 CHILD_ENDS = {"pipeline.child_completed", "pipeline.child_failed"}
@@ -50,12 +51,12 @@ def one_stage(name, runner, **options):
 
 def assert_paired(sink) -> None:
     """Every start of a child has one end, and that comes later."""
-    started = [data["child_run_id"] for type_, data in sink.events if type_ == "pipeline.spawned_child"]
-    ended = [data["child_run_id"] for type_, data in sink.events if type_ in CHILD_ENDS]
+    started = [event.data["child_run_id"] for event in sink if event.type == "pipeline.spawned_child"]
+    ended = [event.data["child_run_id"] for event in sink if event.type in CHILD_ENDS]
     assert sorted(started) == sorted(ended)
     assert len(set(started)) == len(started)
     for child in started:
-        types = [type_ for type_, data in sink.events if data.get("child_run_id") == child]
+        types = [event.type for event in sink if event.data.get("child_run_id") == child]
         assert types[0] == "pipeline.spawned_child"
 
 
@@ -231,7 +232,7 @@ async def test_finding_a1_14_a_child_gets_what_it_is_given():
 @pytest.mark.asyncio
 async def test_finding_a1_14_a_child_pipelines_stages_see_the_input():
     async def look(ctx):
-        return StageOutput.ok(text=ctx.input_text, inherited=dict(ctx.scope.data))
+        return StageOutput.ok(text=ctx.input_text, inherited=ctx.data)
 
     async def parent(ctx):
         child = await SubpipelineSpawner().spawn(
@@ -334,8 +335,8 @@ async def test_a_stage_context_made_by_hand_will_do(sink):
 
 
 @pytest.mark.asyncio
-async def test_finding_a1_15_events_go_to_the_sink_of_the_context_and_not_to_the_current_one(new_sink):
-    theirs, current = new_sink(), new_sink()
+async def test_finding_a1_15_events_go_to_the_sink_of_the_context_and_not_to_the_current_one():
+    theirs, current = EventRecorder(), EventRecorder()
     correlation_id = uuid4()
     parent = PipelineContext(pipeline_run_id=uuid4(), event_sink=theirs)
     set_event_sink(current)
@@ -346,13 +347,83 @@ async def test_finding_a1_15_events_go_to_the_sink_of_the_context_and_not_to_the
     assert theirs.types == ["pipeline.spawned_child", "pipeline.child_completed"]
     assert current.types == []
     ids = {"parent_run_id": str(parent.pipeline_run_id), "child_run_id": str(result.child_run_id)}
-    started, ended = (data for _, data in theirs.events)
+    started, ended = (event.data for event in theirs)
     assert {name: started[name] for name in ids} == {name: ended[name] for name in ids} == ids
     assert (started["parent_stage_id"], started["pipeline_name"]) == ("plan", "any")
     assert started["correlation_id"] == str(correlation_id)
     assert ended["duration_ms"] == result.duration_ms
     assert datetime.fromisoformat(started["timestamp"]) <= datetime.fromisoformat(ended["timestamp"])
     json.dumps([started, ended])
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("how", ["spawned", "run by the stage itself"])
+async def test_every_event_of_a_child_names_the_run_above_it_and_what_ties_it_to_others(how, sink):
+    correlation_id = uuid4()
+    leaf = one_stage("leaf", nothing)
+
+    async def descends(ctx):
+        if how == "spawned":
+            await SubpipelineSpawner().spawn("leaf", ctx, None, ctx.stage_name, leaf)
+        else:
+            await leaf.run(sink=sink)
+
+    middle = one_stage("middle", descends)
+
+    async def begins(ctx):
+        if how == "spawned":
+            await SubpipelineSpawner().spawn("middle", ctx, None, ctx.stage_name, middle)
+        else:
+            await middle.run(sink=sink)
+
+    await one_stage("root", begins).run(PipelineContext(correlation_id=correlation_id), sink=sink)
+    own = [event for event in sink if event.type not in {"pipeline.spawned_child", *CHILD_ENDS}]
+    root, child, grandchild = sink.runs
+    assert {(event.data["pipeline_run_id"], event.data.get("parent_run_id")) for event in own} == {
+        (root, None),
+        (child, root),
+        (grandchild, child),
+    }
+    assert {event.data["correlation_id"] for event in sink} == {str(correlation_id)}
+
+
+@pytest.mark.asyncio
+async def test_the_events_of_a_callables_context_name_the_run_above_it_too(sink):
+    parent = PipelineContext(pipeline_run_id=uuid4(), correlation_id=uuid4(), event_sink=sink)
+
+    async def tells(child):
+        child.try_emit_event("own", {"n": 1})
+
+    await SubpipelineSpawner().spawn("any", parent, None, "plan", tells)
+    told = sink.data("own")
+    assert told["parent_run_id"] == str(parent.pipeline_run_id)
+    assert told["correlation_id"] == str(parent.correlation_id)
+    parent.try_emit_event("above")
+    assert "parent_run_id" not in sink.data("above")
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_nothing_is_above_and_that_nothing_ties_to_others_says_nothing_of_it(sink):
+    await one_stage("alone", nothing).run(sink=sink)
+    assert not {key for event in sink for key in event.data} & {"parent_run_id", "correlation_id"}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("wrapped", [False, True], ids=["callable", "pipeline"])
+async def test_a_child_is_tied_to_others_by_the_current_correlation_id_if_nothing_else_does(wrapped, sink):
+    seen, current = [], uuid4()
+
+    async def parent(ctx):
+        set_correlation_id(current)
+        await SubpipelineSpawner().spawn("child", ctx, None, ctx.stage_name, what)
+
+    async def callable_(child):
+        seen.append(child.correlation_id)
+
+    what = one_stage("inner", nothing) if wrapped else callable_
+    await one_stage("parent", parent).run(sink=sink)
+    assert sink.data("pipeline.spawned_child")["correlation_id"] == str(current)
+    assert seen == ([] if wrapped else [current])
 
 
 @pytest.mark.asyncio
@@ -384,7 +455,7 @@ async def test_finding_a1_15_in_a_run_events_have_their_place_in_its_sequence(ki
 )
 @pytest.mark.parametrize("suspends", [False, True])
 @pytest.mark.parametrize("wrapped", [False, True], ids=["callable", "pipeline"])
-async def test_finding_a1_15_start_and_end_always_pair(end, suspends, wrapped, sink, left_over):
+async def test_finding_a1_15_start_and_end_always_pair(end, suspends, wrapped, sink):
     async def runner(child):
         if suspends:
             await asyncio.sleep(0)
@@ -392,58 +463,58 @@ async def test_finding_a1_15_start_and_end_always_pair(end, suspends, wrapped, s
 
     what = one_stage("inner", runner) if wrapped else runner
     ctx = PipelineContext(pipeline_run_id=uuid4(), event_sink=sink)
-    spawning = SubpipelineSpawner().spawn("any", ctx, None, "plan", what)
-    fatal = (
-        {KeyboardInterrupt, SystemExit}
-        if wrapped
-        else {KeyboardInterrupt, SystemExit, GeneratorExit, BaseException}
-    )
-    if end in fatal:
-        with pytest.raises(end):
-            await spawning
-    else:
-        assert not (await spawning).success
+    async with leak_check():
+        spawning = SubpipelineSpawner().spawn("any", ctx, None, "plan", what)
+        fatal = (
+            {KeyboardInterrupt, SystemExit}
+            if wrapped
+            else {KeyboardInterrupt, SystemExit, GeneratorExit, BaseException}
+        )
+        if end in fatal:
+            with pytest.raises(end):
+                await spawning
+        else:
+            assert not (await spawning).success
     assert_paired(sink)
     assert sink.types[-1] == "pipeline.child_failed"
-    assert left_over() == set()
     await assert_nothing_is_kept()
 
 
 @pytest.mark.asyncio
-async def test_what_nobody_may_handle_ends_the_parent_run_too(sink, left_over):
+async def test_what_nobody_may_handle_ends_the_parent_run_too(sink):
     async def inner(ctx):
         raise KeyboardInterrupt
 
     async def parent(ctx):
         await SubpipelineSpawner().spawn("inner", ctx, None, "parent", one_stage("inner", inner))
 
-    with pytest.raises(KeyboardInterrupt):
-        await one_stage("parent", parent).run(sink=sink)
+    async with leak_check():
+        with pytest.raises(KeyboardInterrupt):
+            await one_stage("parent", parent).run(sink=sink)
     assert_paired(sink)
     assert sink.types[-1] == "pipeline.failed"
-    assert left_over() == set()
 
 
 @pytest.mark.asyncio
-async def test_a_sink_that_ends_the_process_leaves_nothing(new_sink, left_over):
-    def hook(type_, data):
-        if type_ == "pipeline.spawned_child":
+async def test_a_sink_that_ends_the_process_leaves_nothing():
+    def hook(event):
+        if event.type == "pipeline.spawned_child":
             raise KeyboardInterrupt
 
-    ctx = PipelineContext(pipeline_run_id=uuid4(), event_sink=new_sink(hook))
-    with pytest.raises(KeyboardInterrupt):
-        await SubpipelineSpawner().spawn("any", ctx, None, "plan", nothing)
+    ctx = PipelineContext(pipeline_run_id=uuid4(), event_sink=EventRecorder(hook))
+    async with leak_check():
+        with pytest.raises(KeyboardInterrupt):
+            await SubpipelineSpawner().spawn("any", ctx, None, "plan", nothing)
     assert_paired(ctx.event_sink)
-    assert left_over() == set()
     await assert_nothing_is_kept()
 
 
 @pytest.mark.asyncio
-async def test_a_sink_that_raises_breaks_nothing(new_sink):
-    def hook(type_, data):
+async def test_a_sink_that_raises_breaks_nothing():
+    def hook(event):
         raise ValueError("broken sink")
 
-    ctx = PipelineContext(event_sink=new_sink(hook))
+    ctx = PipelineContext(event_sink=EventRecorder(hook))
     assert (await SubpipelineSpawner().spawn("any", ctx, None, "plan", nothing)).success
 
 
@@ -461,7 +532,7 @@ async def test_events_can_be_left_out(sink):
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("hidden", ["", "fresh context", "pipeline context"])
-async def test_finding_a1_25_depth_travels_in_the_context(hidden, sink, left_over):
+async def test_finding_a1_25_depth_travels_in_the_context(hidden, sink):
     """A fresh spawner at every level, and a context that says nothing, begin no count of their own."""
     depths = []
 
@@ -476,8 +547,9 @@ async def test_finding_a1_25_depth_travels_in_the_context(hidden, sink, left_ove
             raise child.exception
 
     pipeline = one_stage("recurse", recurse)
-    with pytest.raises(StageExecutionError) as caught:
-        await pipeline.run(sink=sink)
+    async with leak_check():
+        with pytest.raises(StageExecutionError) as caught:
+            await pipeline.run(sink=sink)
     assert depths == list(range(DEFAULT_MAX_SUBPIPELINE_DEPTH + 1))
     error = caught.value
     while isinstance(error, StageExecutionError):
@@ -486,7 +558,6 @@ async def test_finding_a1_25_depth_travels_in_the_context(hidden, sink, left_ove
     assert (error.current_depth, error.max_depth, error.code) == (5, 5, "SF-RUN-DEPTH")
     assert pickle.loads(pickle.dumps(error)).max_depth == 5
     assert_paired(sink)
-    assert left_over() == set()
 
 
 @pytest.mark.asyncio
@@ -548,7 +619,7 @@ async def test_a_limit_of_nothing_allows_nothing(sink):
 
 
 @pytest.mark.asyncio
-async def test_fifty_children_at_once(sink, left_over):
+async def test_fifty_children_at_once(sink):
     together = asyncio.Barrier(50)
 
     async def inner(ctx):
@@ -568,17 +639,17 @@ async def test_fifty_children_at_once(sink, left_over):
             ]
         return StageOutput.ok(numbers=[task.result().data["inner"]["number"] for task in tasks])
 
-    results = await one_stage("parent", parent).run(sink=sink)
-    assert results["parent"].data["numbers"] == list(range(50))
-    assert_paired(sink)
-    metrics = await get_child_tracker().get_metrics()
+    async with leak_check():
+        results = await one_stage("parent", parent).run(sink=sink)
+        assert results["parent"].data["numbers"] == list(range(50))
+        assert_paired(sink)
+        metrics = await get_child_tracker().get_metrics()
     assert (metrics["max_concurrent_children"], metrics["registration_count"]) == (50, 50)
-    assert left_over() == set()
     await assert_nothing_is_kept()
 
 
 @pytest.mark.asyncio
-async def test_finding_a1_11_runs_that_share_a_spawner_do_not_mix(new_sink):
+async def test_finding_a1_11_runs_that_share_a_spawner_do_not_mix():
     spawner = SubpipelineSpawner()
     both = asyncio.Barrier(2)
 
@@ -590,7 +661,7 @@ async def test_finding_a1_11_runs_that_share_a_spawner_do_not_mix(new_sink):
         return StageOutput.ok((await spawner.spawn("inner", ctx, None, "parent", inner)).data)
 
     graph = one_stage("parent", parent).build()
-    sinks = [new_sink(), new_sink()]
+    sinks = [EventRecorder(), EventRecorder()]
     runs = [
         graph.run(PipelineContext(org_id=UUID(int=number), event_sink=sink))
         for number, sink in enumerate(sinks, 1)
@@ -598,14 +669,14 @@ async def test_finding_a1_11_runs_that_share_a_spawner_do_not_mix(new_sink):
     results = await asyncio.gather(*runs)
     assert [one["parent"].data["for"] for one in results] == [1, 2]
     for number, sink in enumerate(sinks, 1):
-        assert {data["org_id"] for _, data in sink.events} == {str(UUID(int=number))}
-        sink.assert_sound(["parent"], "completed")
+        assert {event.data["org_id"] for event in sink} == {str(UUID(int=number))}
+        sink.assert_paired(stages=["parent"], end="completed")
         assert_paired(sink)
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("wrapped", [False, True], ids=["callable", "pipeline"])
-async def test_the_parents_deadline_is_the_childs(wrapped, sink, left_over):
+async def test_the_parents_deadline_is_the_childs(wrapped, sink):
     async def inner(ctx):
         await asyncio.sleep(60)
 
@@ -613,11 +684,11 @@ async def test_the_parents_deadline_is_the_childs(wrapped, sink, left_over):
         what = one_stage("inner", inner) if wrapped else inner
         await SubpipelineSpawner().spawn("inner", ctx, None, "parent", what)
 
-    with pytest.raises(RunTimeoutError):
-        await one_stage("parent", parent).run(sink=sink, timeout=0.02)
+    async with leak_check():
+        with pytest.raises(RunTimeoutError):
+            await one_stage("parent", parent).run(sink=sink, timeout=0.02)
     assert_paired(sink)
     assert sink.types[-2:] == ["stage.parent.cancelled", "pipeline.cancelled"]
-    assert left_over() == set()
     await assert_nothing_is_kept()
 
 
@@ -637,15 +708,15 @@ async def test_a_child_run_ends_by_the_deadline_of_its_parent():
 
 
 @pytest.mark.asyncio
-async def test_a_stage_time_limit_ends_the_child(sink, left_over):
+async def test_a_stage_time_limit_ends_the_child(sink):
     async def parent(ctx):
         await SubpipelineSpawner().spawn("inner", ctx, None, "parent", lambda child: asyncio.sleep(60))
 
-    with pytest.raises(StageExecutionError) as caught:
-        await one_stage("parent", parent, timeout=0.02).run(sink=sink)
+    async with leak_check():
+        with pytest.raises(StageExecutionError) as caught:
+            await one_stage("parent", parent, timeout=0.02).run(sink=sink)
     assert caught.value.original.code == "SF-RUN-STAGE-TIMEOUT"
     assert_paired(sink)
-    assert left_over() == set()
 
 
 # --- bad input ---------------------------------------------------------------------------------------------
@@ -679,11 +750,11 @@ GOOD = {
         ("data_overrides", [1]),
     ],
 )
-async def test_spawn_refuses_what_makes_no_sense(argument, value, left_over):
-    with pytest.raises((ArgumentTypeError, ArgumentValueError)) as caught:
-        await SubpipelineSpawner().spawn(**{**GOOD, argument: value})
+async def test_spawn_refuses_what_makes_no_sense(argument, value):
+    async with leak_check():
+        with pytest.raises((ArgumentTypeError, ArgumentValueError)) as caught:
+            await SubpipelineSpawner().spawn(**{**GOOD, argument: value})
     assert caught.value.argument == argument
-    assert left_over() == set()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from stageflow import Pipeline, RetryPolicy, StageKind, StageOutput
 from stageflow.executors import run_in_thread
 from stageflow.interceptors.idempotency import IdempotencyInterceptor
 from stageflow.interceptors.idempotency_store import InMemoryIdempotencyStore
+from stageflow.pipeline.child_run import roster
+from stageflow.pipeline.subpipeline import SubpipelineSpawner
 from stageflow.runtime.guard_retry import GuardRetryPolicy, GuardRetryStrategy
 from stageflow.runtime.limits import ConcurrencyLimit
 from stageflow.runtime.recording import Recording
@@ -103,6 +105,43 @@ def subpipeline(probe: Probe) -> Coroutine[Any, Any, object]:
         .with_stage("join", ScriptedStage(), K.TRANSFORM, ["nest", "spread"])
     )
     return pipeline.run(sink=probe.events)
+
+
+def spawner(probe: Probe) -> Coroutine[Any, Any, object]:
+    """A stage that spawns a pipeline whose stage spawns a function, beside one that spawns two, one of which fails."""
+    spawner, running = SubpipelineSpawner(), roster.get().running
+
+    def untold() -> int:
+        told = [event for event in probe.events if event.type.startswith("pipeline.child_")]
+        ends = [event.data["child_run_id"] for event in told]
+        starts = [
+            event.data["child_run_id"] for event in probe.events if event.type == "pipeline.spawned_child"
+        ]
+        return len(set(starts) ^ set(ends)) + len(ends) - len(set(ends))
+
+    probe.expect_none("running children", lambda: len(running))
+    probe.expect_none("children without exactly one end", untold)
+
+    async def nap(child: Any) -> None:
+        await asyncio.sleep(2)
+
+    async def descend(ctx: Any) -> None:
+        await spawner.spawn("nap", ctx, None, ctx.stage_name, nap)
+
+    leaf = Pipeline("leaf").with_stage("slow", SlowStage(1), K.ENRICH)
+    leaf = leaf.with_stage("descend", descend, K.WORK, ["slow"])
+    broken = Pipeline("broken").with_stage("fails", FailingStage(ValueError("no")), K.WORK)
+
+    async def spawn(ctx: Any) -> None:
+        await spawner.spawn("leaf", ctx, None, ctx.stage_name, leaf)
+
+    async def spread(ctx: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            for runner in (broken, nap):
+                group.create_task(spawner.spawn("half", ctx, None, ctx.stage_name, runner))
+
+    pipeline = Pipeline("root").with_stage("spawn", spawn, K.WORK).with_stage("spread", spread, K.WORK)
+    return pipeline.with_stage("join", SlowStage(1), K.TRANSFORM, ["spawn", "spread"]).run(sink=probe.events)
 
 
 def route(probe: Probe) -> Coroutine[Any, Any, object]:
@@ -234,6 +273,7 @@ REPRESENTATIVE = [
     retry,
     idempotency,
     subpipeline,
+    spawner,
     route,
     limits,
     guard_retry,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from stageflow.cli.versions import is_within, parse_requirement
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from stageflow.cli.versions import Requirement
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["Distribution", "Extra", "Installation", "read_installation"]
 
@@ -24,6 +23,7 @@ class Distribution:
     name: str
     version: str | None
     requires: tuple[Requirement, ...]
+    extras: tuple[str, ...]
 
 
 @final
@@ -57,39 +57,62 @@ def read_installation(core: str, siblings: Iterable[str]) -> Installation:
         core: The name of the core's distribution.
         siblings: The names of the others.
     """
-    own = _read(core) or Distribution(name=core, version=None, requires=())
-    found = {_canonical(name): one for name in siblings if (one := _read(name)) is not None}
+    own = _read(core) or Distribution(name=core, version=None, requires=(), extras=())
+    found: dict[str, Distribution] = {
+        canonicalize_name(name): one for name in siblings if (one := _read(name)) is not None
+    }
+    needs = {extra: _needed_by(own, extra) for extra in own.extras}
     # The core knows siblings only by its extras; they may be installed without registering a plugin.
-    needed = {_canonical(need.name): _read(need.name) for need in own.requires if need.extra}
-    installed = {**{name: one for name, one in needed.items() if one is not None}, **found}
+    needed = {canonicalize_name(need.name): _read(need.name) for group in needs.values() for need in group}
+    installed = {name: one for name, one in needed.items() if one is not None} | found
     return Installation(
         core=own,
-        siblings=tuple(found[name] for name in sorted(found) if name != _canonical(core)),
-        extras=_extras(own, installed),
-        skews=tuple(_skews(own, installed)),
+        siblings=tuple(found[name] for name in sorted(found) if name != canonicalize_name(core)),
+        extras=tuple(
+            Extra(
+                name=extra,
+                missing=tuple(need.name for need in group if canonicalize_name(need.name) not in installed),
+            )
+            for extra, group in needs.items()
+        ),
+        skews=tuple(_skews(own, needs.values(), installed)),
     )
 
 
-def _extras(core: Distribution, installed: Mapping[str, Distribution]) -> tuple[Extra, ...]:
-    needs: dict[str, list[str]] = {}
-    for need in core.requires:
-        if need.extra and _canonical(need.name) != _canonical(core.name):  # [all] is made of the others
-            needs.setdefault(need.extra, []).append(need.name)
-    return tuple(
-        Extra(name=extra, missing=tuple(name for name in names if _canonical(name) not in installed))
-        for extra, names in needs.items()
-    )
+def _needed_by(core: Distribution, extra: str) -> list[Requirement]:
+    """Return what an extra of the core adds to it here; ``all``, which is made of the others, adds nothing."""
+    return [
+        need
+        for need in core.requires
+        if need.marker is not None
+        and need.marker.evaluate({"extra": extra})
+        and not need.marker.evaluate({"extra": ""})
+        and canonicalize_name(need.name) != canonicalize_name(core.name)
+    ]
 
 
-def _skews(core: Distribution, installed: Mapping[str, Distribution]) -> Iterable[str]:
-    pairs = [(core, need, installed.get(_canonical(need.name))) for need in core.requires if need.extra]
+def _skews(
+    core: Distribution, extras: Iterable[list[Requirement]], installed: Mapping[str, Distribution]
+) -> Iterator[str]:
+    pairs = [(core, need, installed.get(canonicalize_name(need.name))) for group in extras for need in group]
     for one in installed.values():
         pairs += [
-            (one, need, core) for need in one.requires if _canonical(need.name) == _canonical(core.name)
+            (one, need, core)
+            for need in one.requires
+            if canonicalize_name(need.name) == canonicalize_name(core.name)
         ]
     for owner, need, other in pairs:
-        if other is not None and other.version and is_within(other.version, need.range) is False:
-            yield f"{owner.name} {owner.version} needs {need.name}{need.range}, but {other.version} is installed"
+        if other is not None and other.version and not _fits(other.version, need):
+            wanted = f"{need.name}{need.specifier}"
+            yield f"{owner.name} {owner.version} needs {wanted}, but {other.version} is installed"
+
+
+def _fits(version: str, need: Requirement) -> bool:
+    """Say whether a version will do; a pre-release between the ends of the range was chosen."""
+    try:
+        return need.specifier.contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return True  # what cannot be read is not known to be wrong
 
 
 def _read(name: str) -> Distribution | None:
@@ -99,11 +122,17 @@ def _read(name: str) -> Distribution | None:
         found = importlib_metadata.distribution(name)
         version = str(found.version or "") or None
         lines = found.requires or []
+        extras = found.metadata.get_all("Provides-Extra") or []
     except Exception:  # noqa: BLE001 - not there, or its metadata is broken: either way nothing is known of it
         return None
-    requires = tuple(need for line in lines if (need := parse_requirement(line)) is not None)
-    return Distribution(name=name, version=version, requires=requires)
+    return Distribution(
+        name=name, version=version, requires=tuple(_requirements(lines)), extras=tuple(map(str, extras))
+    )
 
 
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+def _requirements(lines: Iterable[str]) -> Iterator[Requirement]:
+    for line in lines:
+        try:
+            yield Requirement(line)
+        except InvalidRequirement:
+            continue  # as old tools have written them

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_NEEDED = ("click", "rich")
+_NEEDED = ("click", "packaging", "rich")
 
 
 def main(arguments: Sequence[str] | None = None, *, program_name: str = "stageflow") -> int:

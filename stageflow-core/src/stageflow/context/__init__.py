@@ -14,7 +14,9 @@ print(snapshot.messages[0].role)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from stageflow.exports import lazy_exports
 
 if TYPE_CHECKING:
     from stageflow.context.bags import (
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from stageflow.context.identity import RunIdentity
     from stageflow.context.record import ReadOnlyFieldError
     from stageflow.context.snapshot import ContextSnapshot
+    from stageflow.context.timestamps import detect_unix_precision, normalize_to_utc, parse_timestamp
 
 __all__ = [
     "ArgumentTypeError",
@@ -83,52 +86,43 @@ __all__ = [
     "TruncationEvent",
     "TruncationTracker",
     "VersionMetadata",
+    "detect_unix_precision",
     "freeze",
     "freeze_in_slices",
+    "normalize_to_utc",
+    "parse_timestamp",
     "thaw",
 ]
 
-_WHERE = {
-    "bags": ("ContextBag", "DataConflictError", "OutputBag", "OutputConflictError", "OutputEntry"),
-    "checks": ("ArgumentTypeError", "ArgumentValueError"),
-    "conversation": ("Conversation", "Message", "RoutingDecision"),
-    "enrich": (
-        "ConflictDetector",
-        "ConflictResolution",
-        "ContextUtilization",
-        "TruncationEvent",
-        "TruncationTracker",
-        "VersionMetadata",
-    ),
-    "enrichments": ("DocumentEnrichment", "Enrichments", "MemoryEnrichment", "ProfileEnrichment"),
-    "extensions": ("ExtensionBundle",),
-    "frozen": (
-        "CyclicDataError",
-        "FrozenDict",
-        "FrozenList",
-        "ReadOnlySet",
-        "freeze",
-        "freeze_in_slices",
-        "thaw",
-    ),
-    "identity": ("RunIdentity",),
-    "record": ("ReadOnlyFieldError",),
-    "snapshot": ("ContextSnapshot",),
-}
-_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "bags": ("ContextBag", "DataConflictError", "OutputBag", "OutputConflictError", "OutputEntry"),
+            "checks": ("ArgumentTypeError", "ArgumentValueError"),
+            "conversation": ("Conversation", "Message", "RoutingDecision"),
+            "enrich": (
+                "ConflictDetector",
+                "ConflictResolution",
+                "ContextUtilization",
+                "TruncationEvent",
+                "TruncationTracker",
+                "VersionMetadata",
+            ),
+            "enrichments": ("DocumentEnrichment", "Enrichments", "MemoryEnrichment", "ProfileEnrichment"),
+            "extensions": ("ExtensionBundle",),
+            "frozen": (
+                "CyclicDataError",
+                "FrozenDict",
+                "FrozenList",
+                "ReadOnlySet",
+                "freeze",
+                "freeze_in_slices",
+                "thaw",
+            ),
+            "identity": ("RunIdentity",),
+            "record": ("ReadOnlyFieldError",),
+            "snapshot": ("ContextSnapshot",),
+            "timestamps": ("detect_unix_precision", "normalize_to_utc", "parse_timestamp"),
+        },
+    )

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from stageflow.context.checks import check_name
+from stageflow.context.checks import check_name, check_type
 from stageflow.context.frozen import freeze, thaw
-from stageflow.errors import RunError
+from stageflow.errors import RunError, shown
 
 __all__ = ["ContextBag", "DataConflictError", "OutputBag", "OutputConflictError", "OutputEntry"]
 
@@ -40,8 +40,8 @@ class DataConflictError(RunError):
         self.existing_writer = existing_writer
         self.new_writer = new_writer
         super().__init__(
-            f"Key {key!r} already written by {existing_writer!r}, cannot write from {new_writer!r}",
-            where=f"stage {new_writer!r}",
+            f"Key {shown(key)} already written by {shown(existing_writer)}, cannot write from {shown(new_writer)}",
+            where=f"stage {shown(new_writer)}",
             fix="Write under a key of its own, as '<stage>.<key>'",
         )
 
@@ -67,8 +67,8 @@ class OutputConflictError(RunError):
         self.stage_name = stage_name
         self.existing_attempt = existing_attempt
         super().__init__(
-            f"Stage {stage_name!r} already has output (attempt {existing_attempt})",
-            where=f"stage {stage_name!r}",
+            f"Stage {shown(stage_name)} already has output (attempt {existing_attempt})",
+            where=f"stage {shown(stage_name)}",
             fix="For a further attempt, write with allow_overwrite=True",
         )
 
@@ -126,10 +126,12 @@ class ContextBag:
 
     def read(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or *default*."""
+        check_type("ContextBag.read", "key", key, str, "a str")
         return self._values.get(key, default)
 
     def has(self, key: str) -> bool:
         """Whether the key was written."""
+        check_type("ContextBag.has", "key", key, str, "a str")
         return key in self._values
 
     def keys(self) -> list[str]:
@@ -138,6 +140,7 @@ class ContextBag:
 
     def get_writer(self, key: str) -> str | None:
         """Return who wrote a key, or None."""
+        check_type("ContextBag.get_writer", "key", key, str, "a str")
         return self._writers.get(key)
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,10 +162,10 @@ class OutputEntry:
         stage_name: The stage.
 
     ```python
-    from stageflow.context import OutputBag
+    from stageflow.context import OutputBag, OutputEntry
     from stageflow.stages.output import StageOutput
 
-    entry = OutputBag().write_sync("grade", StageOutput.ok({"score": 7}))
+    entry: OutputEntry = OutputBag().write_sync("grade", StageOutput.ok({"score": 7}))
     print(entry.stage_name, entry.attempt, entry.to_dict()["status"])
     #> grade 1 ok
     ```
@@ -237,21 +240,23 @@ class OutputBag:
 
     def get(self, stage_name: str) -> OutputEntry | None:
         """Return a stage's entry, or None."""
+        check_type("OutputBag", "stage_name", stage_name, str, "a str")
         return self._entries.get(stage_name)
 
     def get_output(self, stage_name: str) -> Any:
         """Return a stage's output, or None."""
-        entry = self._entries.get(stage_name)
+        entry = self.get(stage_name)
         return None if entry is None else entry.output
 
     def get_value(self, stage_name: str, key: str, default: Any = None) -> Any:
         """Return one value of a stage's output, or *default* when the output or the key is not there."""
+        check_type("OutputBag.get_value", "key", key, str, "a str")
         data = getattr(self.get_output(stage_name), "data", None)
         return data.get(key, default) if data else default
 
     def has(self, stage_name: str) -> bool:
         """Whether there is an output of the stage."""
-        return stage_name in self._entries
+        return self.get(stage_name) is not None
 
     def keys(self) -> list[str]:
         """Return the stages in the order in which they first wrote."""
@@ -267,7 +272,7 @@ class OutputBag:
 
     def get_attempt_count(self, stage_name: str) -> int:
         """Return how often the stage wrote; 0 if never."""
-        entry = self._entries.get(stage_name)
+        entry = self.get(stage_name)
         return 0 if entry is None else entry.attempt
 
     def get_retry_stages(self) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any
 
-from stageflow.errors import RunError
+from stageflow.errors import RunError, shown
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -14,12 +16,16 @@ __all__ = [
     "ArgumentTypeError",
     "ArgumentValueError",
     "check_count",
+    "check_mapping",
     "check_name",
     "check_type",
     "items_of",
+    "number_of",
     "parse_time",
     "parse_uuid",
     "require_mapping",
+    "shown",
+    "text_of",
     "wrong_type",
     "wrong_value",
 ]
@@ -81,7 +87,6 @@ class ArgumentValueError(RunError, ValueError):
         super().__init__(f"{owner}({argument}=...) {problem}", fix=fix or f"Correct the argument {argument}")
 
 
-_SHOWN = 80
 _NO_LISTS: Any = (str, bytes, dict)
 
 
@@ -95,10 +100,7 @@ def wrong_value(
     owner: str, argument: str, problem: str, value: object, *, fix: str = ""
 ) -> ArgumentValueError:
     """Make the error for a *value* that has the *problem*; the caller raises it."""
-    shown = repr(value)
-    if len(shown) > _SHOWN:
-        shown = f"{shown[: _SHOWN - 3]}..."
-    return ArgumentValueError(owner, argument, f"{problem}: {shown}", fix=fix)
+    return ArgumentValueError(owner, argument, f"{problem}: {shown(value)}", fix=fix)
 
 
 def check_type(owner: str, argument: str, value: object, types: Any, expects: str, *, fix: str = "") -> None:
@@ -109,6 +111,16 @@ def check_type(owner: str, argument: str, value: object, types: Any, expects: st
     """
     if not isinstance(value, types):
         raise wrong_type(owner, argument, expects, value, fix=fix)
+
+
+def check_mapping(owner: str, argument: str, value: object) -> None:
+    """Raise unless *value* is a mapping or None.
+
+    Raises:
+        ArgumentTypeError: It is neither.
+    """
+    if value is not None and not isinstance(value, Mapping):
+        raise wrong_type(owner, argument, "a mapping or None", value)
 
 
 def check_count(owner: str, argument: str, value: object, *, least: int = 0) -> None:
@@ -122,6 +134,45 @@ def check_count(owner: str, argument: str, value: object, *, least: int = 0) -> 
         raise wrong_type(owner, argument, "an int", value)
     if value < least:
         raise wrong_value(owner, argument, f"must be {least} or more", value)
+
+
+def number_of(
+    owner: str,
+    argument: str,
+    value: object,
+    *,
+    expects: str,
+    problem: str,
+    least: float = -inf,
+    positive: bool = False,
+    infinite: bool = False,
+) -> float:
+    """Return *value* as a float, if it is an int or a float that is large enough.
+
+    Args:
+        owner: What was called.
+        argument: The parameter's name.
+        value: What it was given.
+        expects: What it takes, in words, as ``"a number of seconds"``.
+        problem: What is wrong with any other number, as ``"must be zero or more seconds"``.
+        least: The smallest number that it takes.
+        positive: Whether the number has to be above zero.
+        infinite: Whether it takes infinity; an int too large for a float is that.
+
+    Raises:
+        ArgumentTypeError: It is no int and no float.
+        ArgumentValueError: It is too small, NaN, or infinite.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise wrong_type(owner, argument, expects, value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = inf if value > 0 else -inf
+    fits = least <= number and not (positive and number <= 0)  # NaN compares as false
+    if not fits or (number == inf and not infinite):
+        raise wrong_value(owner, argument, problem, value)
+    return number
 
 
 def check_name(owner: str, argument: str, value: object) -> None:
@@ -167,6 +218,14 @@ def require_mapping(owner: str, argument: str, value: Any) -> dict[str, Any]:
     if hasattr(value, "keys") and hasattr(value, "__getitem__"):
         return dict(value)
     raise wrong_type(owner, argument, "a mapping", value)
+
+
+def text_of(value: object) -> str:
+    """Return the ``str`` of a value that is nobody's to refuse here; of one that has none, the name of its type."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - somebody else's __str__, or a list too deep for Python's own
+        return f"<{type(value).__name__}>"
 
 
 def parse_uuid(owner: str, argument: str, value: object) -> UUID | None:

@@ -73,7 +73,10 @@ class ContextUtilization:
     @property
     def utilization(self) -> float:
         """The used part of the window: 0.0 to 1.0, more if it is over-full; 0.0 for a window of no size."""
-        return self.used_tokens / self.max_tokens if self.max_tokens else 0.0
+        try:
+            return self.used_tokens / self.max_tokens if self.max_tokens else 0.0
+        except OverflowError:  # more than a float can say
+            return float("inf")
 
     @property
     def is_near_limit(self) -> bool:
@@ -127,9 +130,9 @@ class TruncationEvent:
         metadata: Anything else, by name.
 
     ```python
-    from stageflow.context import TruncationTracker
+    from stageflow.context import TruncationEvent, TruncationTracker
 
-    event = TruncationTracker().record_truncation(1000, 400, "tail", "document", "context_limit")
+    event: TruncationEvent = TruncationTracker().record_truncation(1000, 400, "tail", "document", "context_limit")
     print(event.tokens_removed, event.to_dict()["strategy"])
     #> 600 tail
     ```
@@ -417,9 +420,9 @@ class ConflictResolution:
         merged_value: The value to go on with; None if the strategy is ``"error"``.
 
     ```python
-    from stageflow.context import ConflictDetector
+    from stageflow.context import ConflictDetector, ConflictResolution
 
-    result = ConflictDetector("error").check_and_resolve("age", 7, 8)
+    result: ConflictResolution = ConflictDetector("error").check_and_resolve("age", 7, 8)
     print(result.has_conflict, result.resolution, result.merged_value)
     #> True error None
     ```
@@ -481,7 +484,11 @@ class ConflictDetector:
             field: The field, which chooses the strategy.
             old_value: The value that was there, or None.
             new_value: The value that came.
+
+        Raises:
+            ArgumentTypeError: The field is no str.
         """
+        check_type("ConflictDetector.check_and_resolve", "field", field, str, "a str")
         if old_value is None or _same(old_value, new_value):
             return ConflictResolution(False, field, old_value, new_value, None, new_value)
         strategy = self.merge_strategies.get(field, self.default_strategy)

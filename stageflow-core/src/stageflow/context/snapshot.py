@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 from stageflow.context.checks import (
     ArgumentTypeError,
     check_type,
+    number_of,
     parse_time,
     require_mapping,
     wrong_type,
-    wrong_value,
 )
 from stageflow.context.frozen import FrozenDict, freeze, thaw
 from stageflow.context.identity import RunIdentity
@@ -424,10 +424,8 @@ def _check_parts(enrichments: object, conversation: object) -> None:
 
 
 def _check_duration(value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise wrong_type(_NAME, "input_audio_duration_ms", "a number of milliseconds or None", value)
-    if not 0 <= value < float("inf"):
-        raise wrong_value(_NAME, "input_audio_duration_ms", "must be a finite number, 0 or more", value)
+    expects, problem = "a number of milliseconds or None", "must be a finite number, 0 or more"
+    number_of(_NAME, "input_audio_duration_ms", value, expects=expects, problem=problem, least=0)
 
 
 def _part(data: dict[str, Any], nested: str, flat: tuple[str, ...]) -> Any:

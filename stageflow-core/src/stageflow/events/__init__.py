@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         wait_for_event_sink_tasks,
     )
     from stageflow.events.emitter import RunEmitter, RunEvent
+    from stageflow.events.observable import ObservableEventSink
     from stageflow.events.sink import (
         FanOutEventSink,
         LoggingEventSink,
@@ -22,17 +23,23 @@ if TYPE_CHECKING:
         get_event_sink,
         set_event_sink,
     )
-    from stageflow.events.wide import WideEventEmitter
+    from stageflow.events.wide import SettledStage, StageOutcome, WideContext, WideEventEmitter
+    from stageflow.protocols import EventSink
 
 __all__ = [
     "BackpressureAwareEventSink",
     "BackpressureMetrics",
+    "EventSink",
     "EventSinkClosedError",
     "FanOutEventSink",
     "LoggingEventSink",
     "NoOpEventSink",
+    "ObservableEventSink",
     "RunEmitter",
     "RunEvent",
+    "SettledStage",
+    "StageOutcome",
+    "WideContext",
     "WideEventEmitter",
     "clear_event_sink",
     "get_event_sink",
@@ -44,7 +51,7 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "wide": ("WideEventEmitter",),
+            ".protocols": ("EventSink",),
             "backpressure": (
                 "BackpressureAwareEventSink",
                 "BackpressureMetrics",
@@ -52,6 +59,7 @@ if not TYPE_CHECKING:
                 "wait_for_event_sink_tasks",
             ),
             "emitter": ("RunEmitter", "RunEvent"),
+            "observable": ("ObservableEventSink",),
             "sink": (
                 "FanOutEventSink",
                 "LoggingEventSink",
@@ -60,5 +68,6 @@ if not TYPE_CHECKING:
                 "get_event_sink",
                 "set_event_sink",
             ),
+            "wide": ("SettledStage", "StageOutcome", "WideContext", "WideEventEmitter"),
         },
     )

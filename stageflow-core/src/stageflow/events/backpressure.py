@@ -25,7 +25,7 @@ from contextvars import copy_context
 from time import monotonic_ns, time
 from typing import TYPE_CHECKING, Any, Final, final
 
-from stageflow.context.checks import check_type, wrong_type, wrong_value
+from stageflow.context.checks import check_type, number_of, wrong_type, wrong_value
 from stageflow.context.record import Record
 from stageflow.errors import ErrorClass, RunError
 from stageflow.events.sink import FanOutEventSink, LoggingEventSink, get_event_sink
@@ -82,6 +82,13 @@ class BackpressureMetrics(Record):
         last_emit_time: When an event was last accepted, in seconds since the epoch.
         last_drop_time: When one was last dropped.
         failed: Of those emitted, on which the downstream raised or was cut off.
+
+    ```python
+    from stageflow.events import BackpressureMetrics
+
+    print(BackpressureMetrics(emitted=3, dropped=1).drop_rate)
+    #> 25.0
+    ```
     """
 
     __match_args__ = (
@@ -452,10 +459,12 @@ class BackpressureAwareEventSink:
                 queue is dropped, and counted. None waits without limit.
 
         Raises:
-            ArgumentValueError: A negative time-out.
+            ArgumentTypeError, ArgumentValueError: *timeout* is no number, or negative.
         """
-        if timeout is not None and not timeout >= 0:  # NaN compares as false
-            raise wrong_value(type(self).__name__, "stop(timeout)", "must be zero or more seconds", timeout)
+        if timeout is not None:
+            expects, problem = "a number of seconds or None", "must be zero or more seconds"
+            owner = "BackpressureAwareEventSink.stop"
+            number_of(owner, "timeout", timeout, expects=expects, problem=problem, least=0, infinite=True)
         here = asyncio.get_running_loop()
         with self._lock:
             self._closed = True

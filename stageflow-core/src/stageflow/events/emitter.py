@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, final
 
+from stageflow.errors import shown
 from stageflow.events.sink import NoOpEventSink
 
 if TYPE_CHECKING:
@@ -26,6 +27,14 @@ class RunEvent:
     Attributes:
         type: The event type, such as ``stage.greet.completed``.
         data: Its payload: the run's ids, ``sequence``, ``timestamp``, ``monotonic_ns`` and what the event is about.
+
+    ```python
+    from stageflow.events import RunEvent
+
+    event = RunEvent("stage.greet.completed", {"stage": "greet", "sequence": 3})
+    print(event.stage, event.sequence)
+    #> greet 3
+    ```
     """
 
     __slots__ = ("data", "type")
@@ -104,8 +113,8 @@ class RunEmitter:
         if id(sink) not in self._broken:
             self._broken.add(id(sink))
             _logger.warning(
-                "The event sink %r raised on %r; the run goes on. Further errors of it in this run are not logged.",
-                sink,
-                type,
+                "The event sink %s raised on %s; the run goes on. Further errors of it in this run are not logged.",
+                shown(sink),
+                shown(type),
                 exc_info=error,
             )

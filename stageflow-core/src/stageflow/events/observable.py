@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, final
+
+from stageflow.errors import shown
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -83,10 +86,12 @@ class ObservableEventSink:
         elapsed_ms = (now_ns - self._began_ns) / 1e6
         if self.capture:
             timestamp = datetime.now(UTC).isoformat()
-            event = {"type": type, "data": dict(data or {}), "timestamp": timestamp, "elapsed_ms": elapsed_ms}
+            kept = dict(data) if isinstance(data, Mapping) else {} if data is None else {"data": data}
+            event = {"type": type, "data": kept, "timestamp": timestamp, "elapsed_ms": elapsed_ms}
             self.events.append(event)
         if self.verbose:
-            self.write(f"{elapsed_ms:10.1f} ms  {type}", colour=_COLOURS.get(type.rpartition(".")[2]))
+            text = str(type) if isinstance(type, str) else shown(type)  # pyright: ignore[reportUnnecessaryIsInstance]
+            self.write(f"{elapsed_ms:10.1f} ms  {text}", colour=_COLOURS.get(text.rpartition(".")[2]))
 
     def write(self, line: str, *, colour: str | None = None) -> None:
         """Write a line where the lines of events go.
@@ -98,7 +103,11 @@ class ObservableEventSink:
         stream = sys.stdout if self._stream is None else self._stream
         if colour is not None and self._colorize and stream.isatty():
             line = f"\x1b[{colour}m{line}\x1b[0m"
-        stream.write(f"{line}\n")
+        try:
+            stream.write(f"{line}\n")
+        except UnicodeEncodeError:  # the stream's encoding does not have all there is
+            encoding = getattr(stream, "encoding", None) or "ascii"
+            stream.write(f"{line.encode(encoding, 'backslashreplace').decode(encoding)}\n")
 
     def clear(self) -> None:
         """Forget the events; the next one is the first again."""

@@ -6,6 +6,8 @@ import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, final
 
+from stageflow.errors import shown
+
 if TYPE_CHECKING:
     from stageflow.protocols import EventSink
 
@@ -23,7 +25,15 @@ _logger = logging.getLogger("stageflow.events")
 
 @final
 class NoOpEventSink:
-    """A sink for nobody: a run that has it builds no events at all."""
+    """A sink for nobody: a run that has it builds no events at all.
+
+    ```python
+    from stageflow.events import NoOpEventSink
+
+    print(NoOpEventSink().try_emit(type="pipeline.started", data={}))
+    #> None
+    ```
+    """
 
     __slots__ = ()
 
@@ -92,7 +102,7 @@ class FanOutEventSink:
             try:
                 sink.try_emit(type=type, data=data)
             except Exception:
-                _logger.warning("The event sink %r raised on %r", sink, type, exc_info=True)
+                _logger.warning("The event sink %s raised on %s", shown(sink), shown(type), exc_info=True)
 
 
 _NO_SINK = NoOpEventSink()
@@ -116,10 +126,36 @@ def get_event_sink() -> EventSink:
 
 
 def set_event_sink(sink: EventSink) -> None:
-    """Make *sink* the one of runs that are given none, in this context and those copied from it."""
+    """Make *sink* the one of runs that are given none, in this context and those copied from it.
+
+    ```python
+    from stageflow.events import LoggingEventSink, clear_event_sink, get_event_sink, set_event_sink
+
+    sink = LoggingEventSink()
+    set_event_sink(sink)
+    print(get_event_sink() is sink)
+    #> True
+    clear_event_sink()
+    print(get_event_sink() is sink)
+    #> False
+    ```
+    """
     _current.set(sink)
 
 
 def clear_event_sink() -> None:
-    """Go back to nobody listening."""
+    """Go back to nobody listening.
+
+    ```python
+    from stageflow.events import LoggingEventSink, clear_event_sink, get_event_sink, set_event_sink
+
+    sink = LoggingEventSink()
+    set_event_sink(sink)
+    print(get_event_sink() is sink)
+    #> True
+    clear_event_sink()
+    print(get_event_sink() is sink)
+    #> False
+    ```
+    """
     _current.set(None)

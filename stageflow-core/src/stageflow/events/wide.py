@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, final
 
+from stageflow.context.checks import check_type, require_mapping, wrong_type
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -104,6 +106,7 @@ class WideEventEmitter:
         self, *, ctx: WideContext, result: StageOutcome, extra: Mapping[str, Any] | None = None
     ) -> None:
         """Emit everything about one stage."""
+        _check_context("WideEventEmitter.emit_stage_event", ctx)
         payload = self.build_stage_payload(ctx=ctx, result=result, extra=extra)
         ctx.try_emit_event(self.stage_event_type, payload)
 
@@ -119,6 +122,7 @@ class WideEventEmitter:
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         """Emit everything about one run; see ``build_pipeline_payload``."""
+        _check_context("WideEventEmitter.emit_pipeline_event", ctx)
         payload = self.build_pipeline_payload(
             ctx=ctx,
             stage_results=stage_results,
@@ -141,6 +145,9 @@ class WideEventEmitter:
             result: How the stage ended.
             extra: More to say; under ``extra``, if there is any.
         """
+        owner = "WideEventEmitter.build_stage_payload"
+        if not hasattr(result, "ended_at"):
+            raise wrong_type(owner, "result", "a StageResult", result)
         payload = _identity(ctx)
         payload |= {
             "stage": result.name,
@@ -151,8 +158,8 @@ class WideEventEmitter:
             "error": result.error,
             "data_keys": sorted(map(str, result.data)),
         }
-        if extra:
-            payload["extra"] = dict(extra)
+        if extra is not None and (more := dict(require_mapping(owner, "extra", extra))):
+            payload["extra"] = more
         return payload
 
     @staticmethod
@@ -177,17 +184,23 @@ class WideEventEmitter:
             started_at: When it began.
             extra: More to say; under ``extra``, if there is any.
         """
+        owner = "WideEventEmitter.build_pipeline_payload"
+        if started_at is not None:
+            check_type(owner, "started_at", started_at, datetime, "a datetime or None")
         payload = _identity(ctx)
         counts: dict[str, int] = {}
         details: list[dict[str, Any]] = []
-        for stage, result in stage_results.items():
+        for stage, result in require_mapping(owner, "stage_results", stage_results).items():
+            if not hasattr(result, "duration_ms"):
+                raise wrong_type(owner, "stage_results", "the result of each stage", result)
             word = _word(result)
             counts[word] = counts.get(word, 0) + 1
             details.append(
                 {"stage": stage, "status": word, "duration_ms": result.duration_ms, "error": result.error}
             )
         if duration_ms is None and started_at is not None:
-            duration_ms = (datetime.now(UTC) - started_at).total_seconds() * 1000
+            since = started_at if started_at.tzinfo is not None else started_at.replace(tzinfo=UTC)
+            duration_ms = (datetime.now(UTC) - since).total_seconds() * 1000
         payload |= {
             "pipeline_name": pipeline_name or payload["topology"] or _DEFAULT_NAME,
             "status": status or ("failed" if counts.get("failed") else "completed"),
@@ -196,14 +209,20 @@ class WideEventEmitter:
             "stage_counts": counts,
             "stage_details": details,
         }
-        if extra:
-            payload["extra"] = dict(extra)
+        if extra is not None and (more := dict(require_mapping(owner, "extra", extra))):
+            payload["extra"] = more
         return payload
+
+
+def _check_context(owner: str, ctx: object) -> None:
+    if not callable(getattr(ctx, "try_emit_event", None)):
+        raise wrong_type(owner, "ctx", "a context of the run", ctx)
 
 
 def _identity(ctx: object) -> dict[str, Any]:
     """Return what a context says of its run, every key present."""
     snapshot = getattr(ctx, "snapshot", None)
+    context = getattr(ctx, "pipeline_context", None)  # what a run was started with
 
     def read(name: str) -> Any:
         value = getattr(ctx, name, None)
@@ -214,7 +233,7 @@ def _identity(ctx: object) -> dict[str, Any]:
         **ids,
         "topology": read("topology"),
         "execution_mode": read("execution_mode"),
-        "service": read("service") or _DEFAULT_NAME,
+        "service": read("service") or getattr(context, "service", None) or _DEFAULT_NAME,
     }
 
 

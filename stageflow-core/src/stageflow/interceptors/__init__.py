@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stageflow.exports import lazy_exports
 
 if TYPE_CHECKING:
+    from stageflow.errors import CriticalInterceptorError
     from stageflow.interceptors.base import (
         BaseInterceptor,
         ErrorAction,
@@ -24,22 +25,31 @@ if TYPE_CHECKING:
     from stageflow.interceptors.idempotency import IdempotencyInterceptor, IdempotencyParamMismatch
     from stageflow.interceptors.idempotency_store import (
         CachedStageResult,
+        Claim,
+        ClaimedResultStore,
+        ClaimStatus,
         IdempotencyStore,
         InMemoryIdempotencyStore,
+        ResultStore,
     )
     from stageflow.interceptors.logging import LoggingInterceptor
     from stageflow.interceptors.metrics import ChildTrackerMetricsInterceptor, MetricsInterceptor
     from stageflow.interceptors.retry import BackoffStrategy, JitterStrategy, RetryInterceptor
-    from stageflow.interceptors.timeout import TimeoutInterceptor
+    from stageflow.interceptors.timeout import DEFAULT_TIMEOUT_MS, TimeoutInterceptor
     from stageflow.interceptors.tracing import TracingInterceptor
 
 __all__ = [
+    "DEFAULT_TIMEOUT_MS",
     "BackoffStrategy",
     "BaseInterceptor",
     "CachedStageResult",
     "ChildTrackerMetricsInterceptor",
     "CircuitBreakerInterceptor",
+    "Claim",
+    "ClaimStatus",
+    "ClaimedResultStore",
     "ContextSizeInterceptor",
+    "CriticalInterceptorError",
     "DataChangedError",
     "ErrorAction",
     "IdempotencyInterceptor",
@@ -52,6 +62,7 @@ __all__ = [
     "JitterStrategy",
     "LoggingInterceptor",
     "MetricsInterceptor",
+    "ResultStore",
     "RetryInterceptor",
     "RetryRequestedError",
     "TimeoutInterceptor",
@@ -63,17 +74,26 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "tracing": ("TracingInterceptor",),
-            "metrics": ("ChildTrackerMetricsInterceptor", "MetricsInterceptor"),
-            "hardening": ("ContextSizeInterceptor", "DataChangedError", "ImmutabilityInterceptor"),
-            "circuit_breaker": ("CircuitBreakerInterceptor",),
-            "retry": ("BackoffStrategy", "JitterStrategy", "RetryInterceptor"),
-            "idempotency_store": ("CachedStageResult", "IdempotencyStore", "InMemoryIdempotencyStore"),
-            "idempotency": ("IdempotencyInterceptor", "IdempotencyParamMismatch"),
-            "chain": ("RetryRequestedError",),
+            ".errors": ("CriticalInterceptorError",),
             "base": ("BaseInterceptor", "ErrorAction", "InterceptorContext", "InterceptorResult"),
+            "chain": ("RetryRequestedError",),
+            "circuit_breaker": ("CircuitBreakerInterceptor",),
             "defaults": ("get_default_interceptors",),
+            "hardening": ("ContextSizeInterceptor", "DataChangedError", "ImmutabilityInterceptor"),
+            "idempotency": ("IdempotencyInterceptor", "IdempotencyParamMismatch"),
+            "idempotency_store": (
+                "CachedStageResult",
+                "Claim",
+                "ClaimStatus",
+                "ClaimedResultStore",
+                "IdempotencyStore",
+                "InMemoryIdempotencyStore",
+                "ResultStore",
+            ),
             "logging": ("LoggingInterceptor",),
-            "timeout": ("TimeoutInterceptor",),
+            "metrics": ("ChildTrackerMetricsInterceptor", "MetricsInterceptor"),
+            "retry": ("BackoffStrategy", "JitterStrategy", "RetryInterceptor"),
+            "timeout": ("DEFAULT_TIMEOUT_MS", "TimeoutInterceptor"),
+            "tracing": ("TracingInterceptor",),
         },
     )

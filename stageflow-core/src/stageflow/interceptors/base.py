@@ -23,7 +23,33 @@ __all__ = ["BaseInterceptor", "ErrorAction", "InterceptorContext", "InterceptorR
 
 
 class ErrorAction(Enum):
-    """What ``on_error`` wants to happen."""
+    """What ``on_error`` wants to happen.
+
+    ```python
+    import asyncio
+
+    from stageflow import BaseInterceptor, ErrorAction, Pipeline, StageKind
+
+
+    class Yesterday(BaseInterceptor):
+        name = "yesterday"
+
+        async def on_error(self, stage_name, error, ctx):
+            return ErrorAction.FALLBACK
+
+        async def fallback(self, stage_name, error, ctx):
+            return {"text": "yesterday's news"}
+
+
+    async def news(ctx):
+        raise ConnectionError("no answer")
+
+
+    graph = Pipeline().with_stage("news", news, StageKind.ENRICH).build(interceptors=[Yesterday()])
+    print(asyncio.run(graph.run())["news"].data["text"])
+    #> yesterday's news
+    ```
+    """
 
     RETRY = auto()
     FALLBACK = auto()
@@ -38,6 +64,28 @@ class InterceptorResult:
         stage_ran: False ends the chain here; True is the same as returning None.
         result: The stage's output in its place: a ``StageOutput``, or data for an OK one.
         error: Why the stage may not run; the stage fails with it.
+
+    ```python
+    import asyncio
+
+    from stageflow import BaseInterceptor, InterceptorResult, Pipeline, StageKind
+
+
+    class Closed(BaseInterceptor):
+        name = "closed"
+
+        async def before(self, stage_name, ctx):
+            return InterceptorResult(stage_ran=False, result={"text": "come back tomorrow"})
+
+
+    async def answer(ctx):
+        return {"text": "at your service"}
+
+
+    graph = Pipeline().with_stage("answer", answer, StageKind.AGENT).build(interceptors=[Closed()])
+    print(asyncio.run(graph.run())["answer"].data["text"])
+    #> come back tomorrow
+    ```
     """
 
     __slots__ = ("error", "result", "stage_ran")
@@ -82,6 +130,27 @@ class InterceptorContext:
     Attributes:
         name: The interceptor.
         stage: The context of the stage's attempt.
+
+    ```python
+    import asyncio
+
+    from stageflow import BaseInterceptor, InterceptorContext, Pipeline, StageKind
+
+
+    class Greets(BaseInterceptor):
+        name = "greets"
+
+        async def before(self, stage_name: str, ctx: InterceptorContext) -> None:
+            print(ctx.pipeline, stage_name, ctx.attempt, ctx.data["tone"])
+
+
+    async def answer(ctx): ...
+
+
+    graph = Pipeline("chat").with_stage("answer", answer, StageKind.AGENT).build(interceptors=[Greets()])
+    asyncio.run(graph.run(data={"tone": "calm"}))
+    #> chat answer 1 calm
+    ```
     """
 
     __slots__ = ("_invocation", "name", "stage")

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from threading import Lock
 from typing import TYPE_CHECKING, Final, final
 
-from stageflow.errors import PipelineCancelled
+from stageflow.errors import CircuitBreakerOpenError, ErrorClass, PipelineCancelled
 from stageflow.interceptors.base import BaseInterceptor
-from stageflow.observability.breaker import LocalCircuitBreaker, counts_as_failure, lend_circuit_breaker
+from stageflow.observability.ambient import lent_breaker, put_back
 from stageflow.stages.stage import StageKind, StageStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from stageflow.interceptors.base import InterceptorContext
-    from stageflow.observability.breaker import Permit
+    from stageflow.observability.breaker import LocalCircuitBreaker, Permit
     from stageflow.stages.output import StageOutput
 
 __all__ = ["CircuitBreakerInterceptor"]
 
 _PROVIDER: Final = "stage"
+_THRESHOLD: Final = 5
+_RECOVERY: Final = 30.0
+_OVER_LIMIT: Final = "over its time limit"
+_making = Lock()
 
 
 @final
@@ -37,6 +42,9 @@ class CircuitBreakerInterceptor(BaseInterceptor):
         failure_threshold: How many failures in a row open the circuit of a stage.
         recovery_timeout: How long it stays open before one attempt may try, in seconds.
         breaker: The breaker to use, to share one among graphs or to give it a clock.
+        cautious: True is for a chain that nobody has chosen, as the default one: neither wrong input nor a retry policy
+            may open a circuit. Of failures, only time-outs, RETRY and transient and systemic errors count then, and
+            only on the first attempt; further attempts are let through.
 
     ```python
     import asyncio
@@ -71,12 +79,33 @@ class CircuitBreakerInterceptor(BaseInterceptor):
 
     def __init__(
         self,
-        failure_threshold: int = 5,
-        recovery_timeout: float = 30.0,
+        failure_threshold: int = _THRESHOLD,
+        recovery_timeout: float = _RECOVERY,
         *,
         breaker: LocalCircuitBreaker | None = None,
+        cautious: bool = False,
     ) -> None:
-        self.breaker = breaker or LocalCircuitBreaker(failure_threshold, recovery_timeout)
+        if breaker is not None and not callable(getattr(breaker, "acquire", None)):
+            from stageflow.context.checks import wrong_type
+
+            raise wrong_type("CircuitBreakerInterceptor", "breaker", "a LocalCircuitBreaker or None", breaker)
+        self._cautious = cautious
+        self._breaker = breaker
+        if breaker is None and (failure_threshold, recovery_timeout) != (_THRESHOLD, _RECOVERY):
+            from stageflow.observability.breaker import LocalCircuitBreaker
+
+            self._breaker = LocalCircuitBreaker(failure_threshold, recovery_timeout)
+
+    @property
+    def breaker(self) -> LocalCircuitBreaker:
+        """The breaker. One with the usual limits is made when something fails or asks for it."""
+        if self._breaker is None:
+            from stageflow.observability.breaker import LocalCircuitBreaker
+
+            with _making:  # runs on several threads share one
+                if self._breaker is None:
+                    self._breaker = LocalCircuitBreaker(_THRESHOLD, _RECOVERY)
+        return self._breaker
 
     async def around(
         self, stage_name: str, call: Callable[[], Awaitable[StageOutput]], ctx: InterceptorContext
@@ -86,35 +115,73 @@ class CircuitBreakerInterceptor(BaseInterceptor):
         Raises:
             CircuitBreakerOpenError: The circuit of the stage is open, or another attempt is trying it.
         """
-        permit = self.breaker.acquire(stage_name, _PROVIDER)
-        lent_before = lend_circuit_breaker(self.breaker)
+        permit = self._permit(stage_name, ctx)
+        token = lent_breaker.set(self._lend)
         try:
             output = await call()
-            _settle(permit, output, ctx)
+            self._judge(permit, output, ctx)
         except asyncio.CancelledError:
             # Either the run is ending, or the executor has enforced the time limit of the attempt.
             if not ctx.stage.is_cancelled:
-                permit.fail("over its time limit")
+                self._count(permit, ctx, _OVER_LIMIT)
             raise
         except Exception as exc:
-            if counts_as_failure(exc) and not (isinstance(exc, PipelineCancelled) and ctx.stage.is_cancelled):
-                permit.fail(f"{type(exc).__name__}: {exc}")
+            if self._tells(exc, ctx):
+                self._count(permit, ctx, f"{type(exc).__name__}: {exc}")
             raise
         else:
             return output
         finally:
-            permit.release()
-            lend_circuit_breaker(lent_before)
+            if permit is not None:
+                permit.release()
+            put_back(lent_breaker, token)
 
+    def _lend(self) -> LocalCircuitBreaker:
+        return self.breaker
 
-def _settle(permit: Permit, output: StageOutput, ctx: InterceptorContext) -> None:
-    status = output.status
-    if _swallowed_cancellation(ctx):
-        permit.fail("over its time limit")
-    elif status is StageStatus.OK or (status is StageStatus.FAIL and ctx.stage.kind is StageKind.GUARD):
-        permit.succeed()
-    elif status is StageStatus.FAIL or status is StageStatus.RETRY:
-        permit.fail(output.error or status.value)
+    def _permit(self, stage_name: str, ctx: InterceptorContext) -> Permit | None:
+        """Ask for a permit; None where nothing has failed so far, and all are let through."""
+        if self._breaker is None:
+            return None
+        try:
+            return self._breaker.acquire(stage_name, _PROVIDER)
+        except CircuitBreakerOpenError:
+            if self._cautious and ctx.attempt > 1:
+                return None
+            raise
+
+    def _count(self, permit: Permit | None, ctx: InterceptorContext, failure: str | None) -> None:
+        """Say how an attempt went: well if there is no *failure*."""
+        if failure is not None and self._cautious and ctx.attempt > 1:
+            return
+        if permit is None:
+            if failure is None and self._breaker is None:
+                return
+            from stageflow.observability.breaker import Permit
+
+            permit = Permit(self.breaker, (ctx.stage.stage_name, _PROVIDER), 0, None)  # as the first ones are
+        permit.settle(failure)
+
+    def _judge(self, permit: Permit | None, output: StageOutput, ctx: InterceptorContext) -> None:
+        status = output.status
+        if _swallowed_cancellation(ctx):
+            self._count(permit, ctx, _OVER_LIMIT)
+        elif status is StageStatus.OK or (status is StageStatus.FAIL and ctx.kind is StageKind.GUARD):
+            self._count(permit, ctx, None)
+        elif status is StageStatus.RETRY or (status is StageStatus.FAIL and not self._cautious):
+            self._count(permit, ctx, output.error or status.value)
+
+    def _tells(self, error: Exception, ctx: InterceptorContext) -> bool:
+        """Say whether an exception says something of what the stage calls."""
+        from stageflow.observability.breaker import counts_as_failure
+
+        if isinstance(error, PipelineCancelled) and ctx.stage.is_cancelled:
+            return False
+        if not self._cautious:
+            return counts_as_failure(error)
+        from stageflow.observability.taxonomy import classify
+
+        return counts_as_failure(error) and classify(error) in {ErrorClass.TRANSIENT, ErrorClass.SYSTEMIC}
 
 
 def _swallowed_cancellation(ctx: InterceptorContext) -> bool:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from math import inf
+from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, Any, Final, final
 
 from stageflow.context.frozen import freeze
-from stageflow.errors import RunError
+from stageflow.errors import RunError, shown
 from stageflow.interceptors.base import BaseInterceptor
-from stageflow.interceptors.idempotency_claim import ClaimHold
-from stageflow.interceptors.idempotency_store import (
-    CachedStageResult,
-    InMemoryIdempotencyStore,
-    as_idempotency_store,
-)
 from stageflow.stages.output import StageOutput
 from stageflow.stages.stage import StageKind, StageStatus
 
@@ -22,12 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from stageflow.interceptors.base import InterceptorContext
+    from stageflow.interceptors.idempotency_claim import ClaimHold
     from stageflow.interceptors.idempotency_store import IdempotencyStore, ResultStore
 
 __all__ = ["REPLAYED", "IdempotencyInterceptor", "IdempotencyParamMismatch", "params_hash", "scoped_key"]
 
 REPLAYED: Final = "idempotency.replayed"
 """The event that says that a stage was given the result of an earlier or concurrent one."""
+
+_making = Lock()
 
 
 class IdempotencyParamMismatch(RunError):  # noqa: N818 - the published name
@@ -53,7 +50,7 @@ class IdempotencyParamMismatch(RunError):  # noqa: N818 - the published name
         self.expected = expected
         self.actual = actual
         super().__init__(
-            f"Idempotency key {_shown(key)} was used before, with other parameters",
+            f"Idempotency key {shown(key)} was used before, with other parameters",
             where=f"stage {stage!r}" if stage else "",
             fix="Use a new key for new work, or repeat the work with the parameters of the first time",
         )
@@ -129,14 +126,27 @@ class IdempotencyInterceptor(BaseInterceptor):
         validate_params: bool = True,
         claim_ttl_seconds: float = 60,
     ) -> None:
-        self.store: IdempotencyStore = (
-            InMemoryIdempotencyStore() if store is None else as_idempotency_store(store)
-        )
+        self._store: IdempotencyStore | None = None
+        if store is not None:
+            from stageflow.interceptors.idempotency_store import as_idempotency_store
+
+            self._store = as_idempotency_store(store)
         self.ttl_seconds = _duration("ttl_seconds", ttl_seconds)
         self.claim_ttl_seconds = _duration("claim_ttl_seconds", claim_ttl_seconds)
         self.validate_params = validate_params
         self._key_of = _callable("key_extractor", key_extractor) or _key_in_data
         self._params_of = _callable("params_extractor", params_extractor) or _params_in_data
+
+    @property
+    def store(self) -> IdempotencyStore:
+        """Where results are kept. A store of the interceptor's own is made when the first key comes."""
+        if self._store is None:
+            from stageflow.interceptors.idempotency_store import InMemoryIdempotencyStore
+
+            with _making:  # runs on several threads share one
+                if self._store is None:
+                    self._store = InMemoryIdempotencyStore()
+        return self._store
 
     async def around(
         self, stage_name: str, call: Callable[[], Awaitable[StageOutput]], ctx: InterceptorContext
@@ -147,6 +157,9 @@ class IdempotencyInterceptor(BaseInterceptor):
         key = _checked_key(self._key_of(ctx))
         if key is None:
             return await call()
+        from stageflow.interceptors.idempotency_claim import ClaimHold
+        from stageflow.interceptors.idempotency_store import CachedStageResult
+
         hashed = params_hash(self._params_of(ctx)) if self.validate_params else None
         scope = scoped_key(org_id=ctx.org_id, pipeline=ctx.pipeline, stage=stage_name, key=key)
         async with ClaimHold(self.store, scope, ttl_seconds=self.claim_ttl_seconds) as hold:
@@ -292,18 +305,13 @@ def _callable(argument: str, value: Callable[[InterceptorContext], object] | Non
 
 
 def _duration(argument: str, value: object) -> float:
-    from stageflow.context.checks import wrong_type, wrong_value
+    from stageflow.context.checks import number_of
 
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise wrong_type("IdempotencyInterceptor", argument, "seconds as a number", value)
-    if not 0 < value < inf:  # NaN compares as false
-        raise wrong_value("IdempotencyInterceptor", argument, "must be more than zero seconds", value)
-    return float(value)
-
-
-_SHOWN = 80
-
-
-def _shown(key: str) -> str:
-    shown = repr(key)
-    return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
+    return number_of(
+        "IdempotencyInterceptor",
+        argument,
+        value,
+        expects="seconds as a number",
+        problem="must be more than zero seconds",
+        positive=True,
+    )

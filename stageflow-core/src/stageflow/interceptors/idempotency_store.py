@@ -19,8 +19,9 @@ from contextlib import suppress
 from enum import Enum, auto
 from heapq import heapify, heappop, heappush
 from time import monotonic, time
-from typing import TYPE_CHECKING, ClassVar, Protocol, final, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, final, runtime_checkable
 
+from stageflow.context.checks import check_type, number_of, wrong_type
 from stageflow.context.record import Record
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ __all__ = [
     "ResultStore",
 ]
 
+_OWNER: Final = "InMemoryIdempotencyStore"
+
 
 @final
 class CachedStageResult(Record):
@@ -47,6 +50,14 @@ class CachedStageResult(Record):
         result: The output, an OK one.
         params_hash: Of the parameters that it was made with; None if there were none.
         expires_at: When it is forgotten, in seconds since the epoch; None means that the store knows.
+
+    ```python
+    from stageflow import StageOutput
+    from stageflow.interceptors import CachedStageResult
+
+    print(CachedStageResult(StageOutput.ok(paid=True)).result.data)
+    #> {'paid': True}
+    ```
     """
 
     __slots__ = ("expires_at", "params_hash", "result")
@@ -111,6 +122,13 @@ class IdempotencyStore(Protocol):
 
     An implementation must be atomic in each method: of two claims on a free key, one is acquired. An owner is made
     for one claim and used for no other. Exceptions fail the stage before it has started.
+
+    ```python
+    from stageflow.interceptors import IdempotencyStore, InMemoryIdempotencyStore
+
+    print(isinstance(InMemoryIdempotencyStore(), IdempotencyStore))
+    #> True
+    ```
     """
 
     async def claim(self, key: str, owner: str, *, ttl_seconds: float) -> Claim:
@@ -224,6 +242,8 @@ class InMemoryIdempotencyStore:
 
     async def claim(self, key: str, owner: str, *, ttl_seconds: float) -> Claim:
         """Claim *key* for *owner*."""
+        check_type(_OWNER, "key", key, str, "a str")
+        _check_ttl(ttl_seconds)
         with self._lock:
             now = self._sweep()
             slot = self._slots.get(key)
@@ -238,6 +258,8 @@ class InMemoryIdempotencyStore:
 
     async def renew(self, key: str, owner: str, *, ttl_seconds: float) -> bool:
         """Hold the claim for another while."""
+        check_type(_OWNER, "key", key, str, "a str")
+        _check_ttl(ttl_seconds)
         with self._lock:
             now = self._sweep()
             slot = self._held(key, owner)
@@ -247,6 +269,8 @@ class InMemoryIdempotencyStore:
 
     async def complete(self, key: str, owner: str, entry: CachedStageResult, *, ttl_seconds: float) -> bool:
         """Put the result in place of the claim; also if the claim has expired and nobody has come since."""
+        check_type(_OWNER, "key", key, str, "a str")
+        _check_ttl(ttl_seconds)
         with self._lock:
             now = self._sweep()
             slot = self._slots.get(key)
@@ -261,6 +285,7 @@ class InMemoryIdempotencyStore:
 
     async def release(self, key: str, owner: str) -> None:
         """Give up the claim."""
+        check_type(_OWNER, "key", key, str, "a str")
         with self._lock:
             self._sweep()
             if self._held(key, owner) is not None:
@@ -268,6 +293,7 @@ class InMemoryIdempotencyStore:
 
     async def wait(self, key: str) -> None:
         """Return when the claim on *key* has ended or expired."""
+        check_type(_OWNER, "key", key, str, "a str")
         loop = asyncio.get_running_loop()
         with self._lock:
             now = self._sweep()
@@ -287,6 +313,7 @@ class InMemoryIdempotencyStore:
 
     async def get(self, key: str) -> CachedStageResult | None:
         """Return the result under *key*."""
+        check_type(_OWNER, "key", key, str, "a str")
         with self._lock:
             self._sweep()
             slot = self._slots.get(key)
@@ -294,6 +321,8 @@ class InMemoryIdempotencyStore:
 
     async def set(self, key: str, entry: CachedStageResult, *, ttl_seconds: float) -> None:
         """Keep a result, in place of whatever is there."""
+        check_type(_OWNER, "key", key, str, "a str")
+        _check_ttl(ttl_seconds)
         with self._lock:
             now = self._sweep()
             if key in self._slots:
@@ -304,6 +333,7 @@ class InMemoryIdempotencyStore:
 
     async def delete(self, key: str) -> None:
         """Forget a result. A claim stays: somebody is at work on it."""
+        check_type(_OWNER, "key", key, str, "a str")
         with self._lock:
             self._sweep()
             slot = self._slots.get(key)
@@ -340,6 +370,12 @@ class InMemoryIdempotencyStore:
             if slot is not None and slot.deadline == deadline:
                 self._drop(key)
         return now
+
+
+def _check_ttl(value: object) -> None:
+    """Refuse what is no time; a negative one expires at once."""
+    problem = "must be finite"
+    number_of(_OWNER, "ttl_seconds", value, expects="a number of seconds", problem=problem)
 
 
 def _wake(slot: _Slot) -> None:
@@ -449,8 +485,6 @@ def as_idempotency_store(store: object) -> IdempotencyStore:
     if isinstance(store, IdempotencyStore):
         return store
     if not isinstance(store, ResultStore):
-        from stageflow.context.checks import wrong_type
-
         raise wrong_type("IdempotencyInterceptor", "store", "an IdempotencyStore", store)
     # The claims belong to the store: graphs that share it must share them, or duplicates would not meet.
     claimed = getattr(store, _CLAIMED, None)

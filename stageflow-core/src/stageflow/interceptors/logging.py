@@ -20,7 +20,33 @@ _logger.addHandler(logging.NullHandler())
 
 @final
 class LoggingInterceptor(BaseInterceptor):
-    """Writes to the logger ``stage_interceptor``, at INFO, and at WARNING when a stage failed."""
+    """Writes to the logger ``stage_interceptor``, at INFO, and at WARNING when a stage failed.
+
+    ```python
+    import asyncio
+    import logging
+
+    from stageflow import LoggingInterceptor, Pipeline, StageKind
+
+    logger, records = logging.getLogger("stage_interceptor"), []
+    handler = logging.Handler()
+    handler.emit = records.append
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+    async def greet(ctx): ...
+
+
+    pipeline = Pipeline().with_stage("greet", greet, StageKind.TRANSFORM)
+    asyncio.run(pipeline.build(interceptors=[LoggingInterceptor()]).run())
+    for record in records:
+        print(record.getMessage())
+    #> Stage starting: greet
+    #> Stage completed: greet - completed
+    logger.setLevel(logging.NOTSET)
+    ```
+    """
 
     name = "logging"
     priority = 50

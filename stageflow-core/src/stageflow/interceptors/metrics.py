@@ -119,10 +119,12 @@ class ChildTrackerMetricsInterceptor(BaseInterceptor):
 
     async def after(self, stage_name: str, result: StageResult, ctx: InterceptorContext) -> None:
         """Log the figures as they are now."""
+        if not _children.enabled(logging.INFO):
+            return
         parent_run_id: object = getattr(ctx.stage.scope, "parent_run_id", None) or ctx.data.get(
             "parent_run_id"
         )
-        if parent_run_id is None or not _children.enabled(logging.INFO):
+        if parent_run_id is None:
             return
         figures: Mapping[str, Any] = {}
         if self._metrics is not None:

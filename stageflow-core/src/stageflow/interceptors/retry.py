@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
+from stageflow.context.checks import number_of
 from stageflow.interceptors.base import BaseInterceptor
 from stageflow.stages.retry import TRANSIENT_ERRORS, BackoffStrategy, JitterStrategy, RetryPolicy
 
@@ -87,8 +88,6 @@ class RetryInterceptor(BaseInterceptor):
 
 
 def _seconds(argument: str, milliseconds: object) -> float:
-    if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)):
-        from stageflow.context.checks import wrong_type
-
-        raise wrong_type("RetryInterceptor", argument, "milliseconds as a number", milliseconds)
-    return milliseconds / 1000
+    expects, problem = "milliseconds as a number", "must be zero or more milliseconds"
+    found = number_of("RetryInterceptor", argument, milliseconds, expects=expects, problem=problem, least=0)
+    return found / 1000

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
-from stageflow.context.checks import wrong_type, wrong_value
+from stageflow.context.checks import number_of
 from stageflow.interceptors.base import BaseInterceptor
 
 if TYPE_CHECKING:
@@ -23,17 +23,39 @@ class TimeoutInterceptor(BaseInterceptor):
 
     Args:
         timeout_ms: The limit in milliseconds; zero or less means none.
+
+    ```python
+    import asyncio
+
+    from stageflow import Pipeline, StageExecutionError, StageKind, TimeoutInterceptor
+
+
+    async def slow(ctx):
+        await asyncio.sleep(60)
+
+
+    pipeline = Pipeline().with_stage("slow", slow, StageKind.WORK)
+    try:
+        asyncio.run(pipeline.build(interceptors=[TimeoutInterceptor(timeout_ms=10)]).run())
+    except StageExecutionError as error:
+        print(error.original.what)
+        #> Stage timed out after 10ms
+    ```
     """
 
+    DEFAULT_TIMEOUT_MS: ClassVar[int] = DEFAULT_TIMEOUT_MS
     name = "timeout"
     priority = 5
 
     def __init__(self, timeout_ms: float = DEFAULT_TIMEOUT_MS) -> None:
-        if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise wrong_type("TimeoutInterceptor", "timeout_ms", "a number of milliseconds", timeout_ms)
-        if timeout_ms != timeout_ms:  # noqa: PLR0124 - NaN is the one number that does not equal itself
-            raise wrong_value("TimeoutInterceptor", "timeout_ms", "is no number", timeout_ms)
-        self.timeout_ms = timeout_ms
+        self.timeout_ms = number_of(
+            "TimeoutInterceptor",
+            "timeout_ms",
+            timeout_ms,
+            expects="a number of milliseconds",
+            problem="is no number",
+            infinite=True,
+        )
 
     def stage_timeout(self, stage: StageSpec) -> float | None:
         """Return the limit in seconds."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from stageflow.interceptors.base import BaseInterceptor
-from stageflow.observability.trace import TraceContext
+from stageflow.observability.ambient import PendingSpan, current_trace, put_back
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections import ChainMap
+    from collections.abc import Awaitable, Callable, Iterator
 
     from stageflow.interceptors.base import InterceptorContext
     from stageflow.stages.output import StageOutput
 
 __all__ = ["TracingInterceptor"]
+
+_OF_THE_STEP: Final = {f"_tracing.{name}": name for name in ("trace_id", "span_id", "parent_span_id")}
+_FACTS: Final = ("_tracing.span_name", "_tracing.span_start", *_OF_THE_STEP)
 
 
 @final
@@ -23,6 +29,8 @@ class TracingInterceptor(BaseInterceptor):
     The run belongs to the trace that is current where it was started; without one, it starts a trace whose id is made
     from the run's. Interceptors further in find ``_tracing.span_name``, ``span_start``, ``trace_id``, ``span_id`` and
     ``parent_span_id`` in ``ctx.data``, each attempt its own.
+
+    The context is made when somebody asks for it: where nobody traces, an attempt pays for next to nothing.
 
     ```python
     import asyncio
@@ -51,19 +59,39 @@ class TracingInterceptor(BaseInterceptor):
         self, stage_name: str, call: Callable[[], Awaitable[StageOutput]], ctx: InterceptorContext
     ) -> StageOutput:
         """Run the attempt inside a step of the trace."""
-        run_id = ctx.pipeline_run_id
-        parent = TraceContext.capture()
-        if parent.trace_id is None and run_id is not None:
-            parent = TraceContext.of_run(run_id, parent)
-        span = parent.child(pipeline_run_id=run_id)
-        ctx.data.update(
-            {
-                "_tracing.span_name": stage_name,
-                "_tracing.span_start": span.created_at,
-                "_tracing.trace_id": span.trace_id,
-                "_tracing.span_id": span.span_id,
-                "_tracing.parent_span_id": span.parent_span_id,
-            }
-        )
-        with span.activate():
+        span = PendingSpan(current_trace.get(), ctx.pipeline_run_id)
+        # Below what interceptors write, above what the caller gave.
+        cast("ChainMap[str, Any]", ctx.data).maps.insert(1, cast("dict[str, Any]", _Facts(stage_name, span)))
+        token = current_trace.set(span)
+        try:
             return await call()
+        finally:
+            put_back(current_trace, token)
+
+
+@final
+class _Facts(Mapping[str, Any]):
+    """What interceptors find about the step in ``ctx.data``; asking makes it."""
+
+    __slots__ = ("_span", "_stage")
+
+    def __init__(self, stage: str, span: PendingSpan) -> None:
+        self._stage = stage
+        self._span = span
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "_tracing.span_name":
+            return self._stage
+        if key == "_tracing.span_start":
+            return datetime.fromtimestamp(self._span.started_at, UTC)
+        fact = _OF_THE_STEP[key]  # first: whoever asks for something else must not make the step
+        return getattr(self._span.made(), fact)
+
+    def __contains__(self, key: object) -> bool:
+        return key in _FACTS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_FACTS)
+
+    def __len__(self) -> int:
+        return len(_FACTS)

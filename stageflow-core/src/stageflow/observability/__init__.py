@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         CircuitState,
         LocalCircuitBreaker,
         NoOpCircuitBreaker,
+        Permit,
         clear_circuit_breaker,
         get_circuit_breaker,
         set_circuit_breaker,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         error_summary_to_string,
         summarize_pipeline_error,
     )
+    from stageflow.observability.log_setup import JsonLogFormatter, setup_logging
     from stageflow.observability.loggers import (
         LoggingPipelineRunLogger,
         LoggingProviderCallLogger,
@@ -38,12 +40,7 @@ if TYPE_CHECKING:
         ProviderCallLogger,
     )
     from stageflow.observability.taxonomy import ErrorClass, classify, is_retryable
-    from stageflow.observability.trace import (
-        TraceContext,
-        get_span_id,
-        get_trace_context_dict,
-        get_trace_id,
-    )
+    from stageflow.observability.trace import TraceContext, get_span_id, get_trace_context_dict, get_trace_id
 
 __all__ = [
     "CircuitBreaker",
@@ -51,12 +48,14 @@ __all__ = [
     "CircuitState",
     "CorrelationIds",
     "ErrorClass",
+    "JsonLogFormatter",
     "LocalCircuitBreaker",
     "LoggingPipelineRunLogger",
     "LoggingProviderCallLogger",
     "NoOpCircuitBreaker",
     "NoOpPipelineRunLogger",
     "NoOpProviderCallLogger",
+    "Permit",
     "PipelineRunLogger",
     "ProviderCallLogger",
     "TraceContext",
@@ -74,6 +73,7 @@ __all__ = [
     "is_retryable",
     "set_circuit_breaker",
     "set_correlation_id",
+    "setup_logging",
     "summarize_pipeline_error",
 ]
 
@@ -87,6 +87,7 @@ if not TYPE_CHECKING:
                 "CircuitState",
                 "LocalCircuitBreaker",
                 "NoOpCircuitBreaker",
+                "Permit",
                 "clear_circuit_breaker",
                 "get_circuit_breaker",
                 "set_circuit_breaker",
@@ -103,6 +104,7 @@ if not TYPE_CHECKING:
                 "error_summary_to_string",
                 "summarize_pipeline_error",
             ),
+            "log_setup": ("JsonLogFormatter", "setup_logging"),
             "loggers": (
                 "LoggingPipelineRunLogger",
                 "LoggingProviderCallLogger",

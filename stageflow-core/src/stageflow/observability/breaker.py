@@ -22,13 +22,13 @@ from __future__ import annotations
 from contextvars import ContextVar
 from enum import StrEnum
 from logging import INFO, WARNING
-from math import isfinite
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, final
 
-from stageflow.context.checks import check_type, wrong_value
+from stageflow.context.checks import check_type, number_of, wrong_value
 from stageflow.errors import CircuitBreakerOpenError, ErrorClass, StageError, StageflowError
+from stageflow.observability.ambient import lent_breaker
 from stageflow.observability.structured import StructuredLog
 from stageflow.protocols import CircuitBreaker
 
@@ -45,7 +45,6 @@ __all__ = [
     "clear_circuit_breaker",
     "counts_as_failure",
     "get_circuit_breaker",
-    "lend_circuit_breaker",
     "set_circuit_breaker",
 ]
 
@@ -159,13 +158,17 @@ class LocalCircuitBreaker:
     ) -> None:
         owner = "LocalCircuitBreaker"
         check_type(owner, "failure_threshold", failure_threshold, int, "a whole number")
-        check_type(owner, "recovery_timeout", recovery_timeout, (int, float), "a number of seconds")
         if failure_threshold < 1:
             raise wrong_value(owner, "failure_threshold", "must be at least 1", failure_threshold)
-        if not (isfinite(recovery_timeout) and recovery_timeout >= 0):
-            raise wrong_value(owner, "recovery_timeout", "must be zero or more seconds", recovery_timeout)
         self.failure_threshold = failure_threshold
-        self.recovery_timeout = recovery_timeout
+        self.recovery_timeout = number_of(
+            owner,
+            "recovery_timeout",
+            recovery_timeout,
+            expects="a number of seconds",
+            problem="must be zero or more seconds",
+            least=0,
+        )
         self._clock = clock
         self._lock = Lock()
         self._circuits: dict[tuple[str, str], _Circuit] = {}
@@ -319,7 +322,17 @@ def counts_as_failure(error: BaseException) -> bool:
 
 @final
 class NoOpCircuitBreaker:
-    """A circuit breaker that never opens."""
+    """A circuit breaker that never opens.
+
+    ```python
+    import asyncio
+
+    from stageflow.observability import NoOpCircuitBreaker
+
+    print(asyncio.run(NoOpCircuitBreaker().is_open(operation="chat", provider="acme")))
+    #> False
+    ```
+    """
 
     __slots__ = ()
 
@@ -336,7 +349,6 @@ class NoOpCircuitBreaker:
 
 _NO_BREAKER = NoOpCircuitBreaker()
 _current: ContextVar[CircuitBreaker | None] = ContextVar("stageflow_circuit_breaker", default=None)
-_lent: ContextVar[CircuitBreaker | None] = ContextVar("stageflow_lent_circuit_breaker", default=None)
 
 
 def get_circuit_breaker() -> CircuitBreaker:
@@ -358,21 +370,45 @@ def get_circuit_breaker() -> CircuitBreaker:
     clear_circuit_breaker()
     ```
     """
-    return _current.get() or _lent.get() or _NO_BREAKER
+    current, lent = _current.get(), lent_breaker.get()
+    if current is not None:
+        return current
+    return _NO_BREAKER if lent is None else lent()
 
 
 def set_circuit_breaker(breaker: CircuitBreaker) -> None:
-    """Make *breaker* the current one, in this context and those copied from it, such as runs."""
+    """Make *breaker* the current one, in this context and those copied from it, such as runs.
+
+    ```python
+    from stageflow.observability import LocalCircuitBreaker, clear_circuit_breaker
+    from stageflow.observability import get_circuit_breaker, set_circuit_breaker
+
+    breaker = LocalCircuitBreaker(failure_threshold=3)
+    set_circuit_breaker(breaker)
+    print(get_circuit_breaker() is breaker)
+    #> True
+    clear_circuit_breaker()
+    print(get_circuit_breaker() is breaker)
+    #> False
+    ```
+    """
     _current.set(breaker)
 
 
 def clear_circuit_breaker() -> None:
-    """Go back to none."""
+    """Go back to none.
+
+    ```python
+    from stageflow.observability import LocalCircuitBreaker, clear_circuit_breaker
+    from stageflow.observability import get_circuit_breaker, set_circuit_breaker
+
+    breaker = LocalCircuitBreaker(failure_threshold=3)
+    set_circuit_breaker(breaker)
+    print(get_circuit_breaker() is breaker)
+    #> True
+    clear_circuit_breaker()
+    print(get_circuit_breaker() is breaker)
+    #> False
+    ```
+    """
     _current.set(None)
-
-
-def lend_circuit_breaker(breaker: CircuitBreaker | None) -> CircuitBreaker | None:
-    """Make *breaker* the current one where none was set, and return what was lent before; for interceptors."""
-    before = _lent.get()
-    _lent.set(breaker)
-    return before

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, final
 
+from stageflow.context.checks import check_mapping, text_of
 from stageflow.context.record import Record
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class CorrelationIds(Record):
         user_id: The user.
         org_id: The tenant.
         extra: Further ids, by name.
+
+    Raises:
+        ArgumentTypeError: *extra* is no mapping.
 
     ```python
     from uuid import UUID
@@ -72,6 +76,7 @@ class CorrelationIds(Record):
         put(self, "session_id", session_id)
         put(self, "user_id", user_id)
         put(self, "org_id", org_id)
+        check_mapping("CorrelationIds", "extra", extra)
         put(self, "extra", MappingProxyType(dict(extra or {})))
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,7 +89,7 @@ class CorrelationIds(Record):
             "user_id": self.user_id,
             "org_id": self.org_id,
         }
-        return {**{name: str(value) for name, value in ids.items() if value is not None}, **self.extra}
+        return {**{name: text_of(value) for name, value in ids.items() if value is not None}, **self.extra}
 
     def __hash__(self) -> int:
         return hash((*self._values()[:-1], frozenset(self.extra)))
@@ -97,12 +102,40 @@ _current: ContextVar[UUID | None] = ContextVar("stageflow_correlation_id", defau
 
 
 def set_correlation_id(correlation_id: UUID) -> None:
-    """Make *correlation_id* the current one, in this context and those copied from it, such as runs."""
+    """Make *correlation_id* the current one, in this context and those copied from it, such as runs.
+
+    ```python
+    from uuid import UUID
+
+    from stageflow.observability import clear_correlation_id, get_correlation_id, set_correlation_id
+
+    set_correlation_id(UUID(int=7))
+    print(get_correlation_id())
+    #> 00000000-0000-0000-0000-000000000007
+    clear_correlation_id()
+    print(get_correlation_id())
+    #> None
+    ```
+    """
     _current.set(correlation_id)
 
 
 def get_correlation_id() -> UUID | None:
-    """Return the current correlation id, or None."""
+    """Return the current correlation id, or None.
+
+    ```python
+    from uuid import UUID
+
+    from stageflow.observability import clear_correlation_id, get_correlation_id, set_correlation_id
+
+    set_correlation_id(UUID(int=7))
+    print(get_correlation_id())
+    #> 00000000-0000-0000-0000-000000000007
+    clear_correlation_id()
+    print(get_correlation_id())
+    #> None
+    ```
+    """
     return _current.get()
 
 
@@ -127,5 +160,19 @@ def ensure_correlation_id() -> UUID:
 
 
 def clear_correlation_id() -> None:
-    """Go back to no correlation id."""
+    """Go back to no correlation id.
+
+    ```python
+    from uuid import UUID
+
+    from stageflow.observability import clear_correlation_id, get_correlation_id, set_correlation_id
+
+    set_correlation_id(UUID(int=7))
+    print(get_correlation_id())
+    #> 00000000-0000-0000-0000-000000000007
+    clear_correlation_id()
+    print(get_correlation_id())
+    #> None
+    ```
+    """
     _current.set(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from stageflow.context.checks import text_of
 from stageflow.errors import CircuitBreakerOpenError, StageError, StageflowError
 from stageflow.observability.taxonomy import ErrorClass, is_retryable, recognise
 
@@ -36,7 +37,7 @@ def summarize_pipeline_error(exc: BaseException) -> dict[str, Any]:
     cause = exc
     while isinstance(cause, StageError):
         stage, cause = stage or cause.stage, cause.original
-    message = cause.what if isinstance(cause, StageflowError) else str(cause)
+    message = cause.what if isinstance(cause, StageflowError) else text_of(cause)
     code = _code(cause, message)
     summary: dict[str, Any] = {
         "code": code,

@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, final
 
-from stageflow.context.checks import wrong_value
+from stageflow.context.checks import check_type, wrong_value
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -84,6 +84,7 @@ def setup_logging(
         The handler, so that it can be taken away again: ``logging.getLogger(logger).removeHandler(handler)``.
 
     Raises:
+        ArgumentTypeError: *level* is neither a number nor a name, or *logger* is no name.
         ArgumentValueError: There is no such level.
 
     ```python
@@ -96,6 +97,8 @@ def setup_logging(
     logging.getLogger("chat").removeHandler(handler)
     ```
     """
+    check_type("setup_logging", "level", level, (int, str), "an int or a str")
+    check_type("setup_logging", "logger", logger, (str, type(None)), "a str or None")
     known = logging.getLevelNamesMapping()
     number = known.get(level.upper()) if isinstance(level, str) else level
     if number is None:

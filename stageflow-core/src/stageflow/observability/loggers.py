@@ -26,7 +26,25 @@ _calls = StructuredLog("stageflow.provider_calls", quiet=True)
 
 
 class NoOpPipelineRunLogger:
-    """Writes down nothing; a base for loggers that want only some of what there is."""
+    """Writes down nothing; a base for loggers that want only some of what there is.
+
+    ```python
+    import asyncio
+    from uuid import UUID
+
+    from stageflow.observability import NoOpPipelineRunLogger
+
+
+    class Alarm(NoOpPipelineRunLogger):
+        async def log_run_failed(self, *, pipeline_name, error, **more):
+            print(f"{pipeline_name}: {error}")
+
+
+    failed = {"pipeline_run_id": UUID(int=7), "pipeline_name": "chat", "error": "no answer", "stage": "llm"}
+    asyncio.run(Alarm().log_run_failed(**failed))
+    #> chat: no answer
+    ```
+    """
 
     async def log_run_started(
         self,
@@ -147,7 +165,19 @@ class LoggingPipelineRunLogger(NoOpPipelineRunLogger):
 
 
 class NoOpProviderCallLogger:
-    """Writes down nothing; a base for loggers that want only some of what there is."""
+    """Writes down nothing; a base for loggers that want only some of what there is.
+
+    ```python
+    import asyncio
+
+    from stageflow.observability import NoOpProviderCallLogger
+
+    logger = NoOpProviderCallLogger()
+    call_id = asyncio.run(logger.log_call_start(operation="chat", provider="acme", model_id="small"))
+    print(type(call_id).__name__)
+    #> UUID
+    ```
+    """
 
     async def log_call_start(
         self, *, operation: str, provider: str, model_id: str | None, **context: Any

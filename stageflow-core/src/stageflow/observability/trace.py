@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
 from stageflow.context.record import Record
+from stageflow.observability.ambient import PendingSpan, current_trace
 from stageflow.observability.correlation import (
     clear_correlation_id,
     get_correlation_id,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Self
     from uuid import UUID
 
-__all__ = ["TraceContext", "get_span_id", "get_trace_context_dict", "get_trace_id"]
+__all__ = ["TraceContext", "get_span_id", "get_trace_context_dict", "get_trace_id", "make_span"]
 
 _BAGGAGE: Final = "x-baggage-"
 _MOST_BAGGAGE: Final = 64  # entries, and below bytes: the limits of W3C Baggage
@@ -136,12 +136,7 @@ class TraceContext(Record):
     @classmethod
     def capture(cls) -> TraceContext:
         """Return the current trace context, to take it to another task, thread or service."""
-        current, correlation_id = _current.get(), get_correlation_id()
-        if current is None:
-            return cls(correlation_id=correlation_id)
-        if current.correlation_id == correlation_id:
-            return current
-        return current.__replace__(correlation_id=correlation_id)
+        return _correlated(_now())
 
     @classmethod
     def of_run(cls, run_id: UUID, around: TraceContext | None = None) -> TraceContext:
@@ -162,7 +157,9 @@ class TraceContext(Record):
         ids = around.request_id, around.org_id, around.baggage
         return cls(trace_id, span_id, None, around.correlation_id, run_id, *ids)
 
-    def child(self, *, pipeline_run_id: UUID | None = None) -> TraceContext:
+    def child(
+        self, *, pipeline_run_id: UUID | None = None, created_at: datetime | None = None
+    ) -> TraceContext:
         """Return a new step within this one; a new trace if this is in none."""
         return TraceContext(
             self.trace_id or new_trace_id(),
@@ -173,8 +170,9 @@ class TraceContext(Record):
             self.request_id,
             self.org_id,
             self.baggage,
-            trace_flags=self.trace_flags,
-            trace_state=self.trace_state,
+            created_at,
+            self.trace_flags,
+            self.trace_state,
         )
 
     def activate(self) -> _Activation:
@@ -258,11 +256,11 @@ class _Activation:
 
     def __init__(self, context: TraceContext) -> None:
         self._context = context
-        self._token: Token[TraceContext | None] | None = None
+        self._token: Token[TraceContext | PendingSpan | None] | None = None
         self._correlation_id: UUID | None = None
 
     def __enter__(self) -> Self:
-        context, current = self._context, _current.get()
+        context, current = self._context, _now()
         if context.trace_id is None and current is not None:
             context = context.__replace__(
                 trace_id=current.trace_id,
@@ -272,7 +270,7 @@ class _Activation:
                 trace_state=current.trace_state,
             )
         self._correlation_id = get_correlation_id()
-        self._token = _current.set(context)
+        self._token = current_trace.set(context)
         if context.correlation_id is not None:
             set_correlation_id(context.correlation_id)
         return self
@@ -281,7 +279,7 @@ class _Activation:
         if self._token is None:
             return
         try:
-            _current.reset(self._token)
+            current_trace.reset(self._token)
         except ValueError:
             # A coroutine that is closed unfinished ends in somebody else's context, where nothing is to be undone.
             return
@@ -292,18 +290,74 @@ class _Activation:
 
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_current: ContextVar[TraceContext | None] = ContextVar("stageflow_trace_context", default=None)
+
+
+def _now() -> TraceContext | None:
+    current = current_trace.get()
+    return current.made() if isinstance(current, PendingSpan) else current
+
+
+def make_span(pending: PendingSpan) -> TraceContext:
+    """Make the step of a trace that an interceptor has announced: of the trace around it, or the first of the run's.
+
+    ```python
+    from uuid import UUID
+
+    from stageflow.observability.ambient import PendingSpan
+    from stageflow.observability.trace import make_span
+
+    print(make_span(PendingSpan(None, UUID(int=7))).trace_id)
+    #> 00000000000000000000000000000007
+    ```
+    """
+    around = _correlated(pending.around.made() if isinstance(pending.around, PendingSpan) else pending.around)
+    if around.trace_id is None and pending.run_id is not None:
+        around = TraceContext.of_run(pending.run_id, around)
+    created_at = datetime.fromtimestamp(pending.started_at, UTC)
+    return around.child(pipeline_run_id=pending.run_id, created_at=created_at)
+
+
+def _correlated(current: TraceContext | None) -> TraceContext:
+    """Return what is current with the current correlation id, which may be set without it."""
+    correlation_id = get_correlation_id()
+    if current is None:
+        return TraceContext(correlation_id=correlation_id)
+    if current.correlation_id == correlation_id:
+        return current
+    return current.__replace__(correlation_id=correlation_id)
 
 
 def get_trace_id() -> str | None:
-    """Return the id of the current trace, or None."""
-    current = _current.get()
+    """Return the id of the current trace, or None.
+
+    ```python
+    from stageflow.observability import TraceContext, get_trace_id
+
+    with TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331").activate():
+        print(get_trace_id())
+        #> 0af7651916cd43dd8448eb211c80319c
+    print(get_trace_id())
+    #> None
+    ```
+    """
+    current = _now()
     return None if current is None else current.trace_id
 
 
 def get_span_id() -> str | None:
-    """Return the id of the current step of the trace, or None."""
-    current = _current.get()
+    """Return the id of the current step of the trace, or None.
+
+    ```python
+    from stageflow.observability import TraceContext, get_span_id
+
+    with TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331").activate():
+        print(get_span_id())
+        #> b7ad6b7169203331
+    print(get_span_id())
+    #> None
+    ```
+    """
+    current = _now()
     return None if current is None else current.span_id
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from stageflow.context.checks import check_count
+from stageflow.context.checks import check_count, check_type
 from stageflow.context.record import Record
 from stageflow.errors import LogicError
 from stageflow.runtime.limits import ConcurrencyLimit
@@ -26,6 +26,13 @@ class BackpressureConfig(Record):
     Raises:
         ArgumentTypeError: A number is no int.
         ArgumentValueError: ``max_active_stages`` is below 1, or ``max_queued_stages`` below 0.
+
+    ```python
+    from stageflow.pipeline import BackpressureConfig
+
+    print(BackpressureConfig(max_queued_stages=0))
+    #> BackpressureConfig(max_active_stages=10, max_queued_stages=0)
+    ```
     """
 
     __slots__ = ("max_active_stages", "max_queued_stages")
@@ -52,6 +59,9 @@ class BackpressureMonitor:
     Args:
         config: How many.
 
+    Raises:
+        ArgumentTypeError: *config* is no ``BackpressureConfig``.
+
     ```python
     import asyncio
 
@@ -73,6 +83,7 @@ class BackpressureMonitor:
 
     def __init__(self, config: BackpressureConfig | None = None) -> None:
         self.config = BackpressureConfig() if config is None else config
+        check_type("BackpressureMonitor", "config", self.config, BackpressureConfig, "a BackpressureConfig")
         self.limit = ConcurrencyLimit(self.config.max_active_stages, max_queued=self.config.max_queued_stages)
         self._held = 0
 

@@ -283,6 +283,8 @@ class PipelineBuilder:
 
     def has_stage(self, name: str) -> bool:
         """Say whether there is a stage of that name."""
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise wrong_type("PipelineBuilder", "name", "a str", name)
         entry = self._entries.get(name)
         return entry is not None and entry.number < self._count
 

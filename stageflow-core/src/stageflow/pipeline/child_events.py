@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, final
 
+from stageflow.context.checks import text_of
 from stageflow.context.record import Record
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class ChildEvent(Record):
     def to_dict(self) -> dict[str, Any]:
         """Return the payload: every field, ids as text."""
         values = zip(self.__match_args__, self._values(), strict=True)
-        return {name: value if isinstance(value, _PLAIN) else str(value) for name, value in values}
+        return {name: value if isinstance(value, _PLAIN) else text_of(value) for name, value in values}
 
     def _stamp(self, timestamp: str | None) -> None:
         _put(self, "timestamp", datetime.now(UTC).isoformat() if timestamp is None else timestamp)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from stageflow.errors import PipelineCancelled
+from stageflow.observability.correlation import get_correlation_id
 from stageflow.runtime.run import Run, current_run
 from stageflow.stages.context import StageContext
 from stageflow.stages.pipeline_context import PipelineContext
@@ -66,6 +67,8 @@ class Origin:
         data_overrides: Mapping[str, Any] | None,
     ) -> PipelineContext:
         """Return the context of a child; see ``PipelineContext.fork``."""
+        if correlation_id is None and self._context.correlation_id is None:
+            correlation_id = get_correlation_id()
         child = self._context.fork(
             child_run_id,
             parent_stage_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
+from stageflow.context.checks import check_type, text_of
 from stageflow.context.record import Record
 from stageflow.errors import StageError, StageflowError
 from stageflow.runtime.outcomes import said
@@ -72,13 +73,14 @@ class SubpipelineResult(Record):
     @classmethod
     def failed(cls, child_run_id: UUID, error: BaseException, duration_ms: float) -> SubpipelineResult:
         """Return the result of a child that ended with *error*."""
+        check_type("SubpipelineResult.failed", "error", error, BaseException, "an exception")
         return cls(False, child_run_id, None, said(error), duration_ms, code_of(error), error)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data; data, error and its code only if there are any."""
         plain: dict[str, Any] = {
             "success": self.success,
-            "child_run_id": str(self.child_run_id),
+            "child_run_id": text_of(self.child_run_id),
             "duration_ms": self.duration_ms,
         }
         if self.data:

@@ -91,13 +91,16 @@ class ChildRunTracker:
 
     def remove(self, parent_run_id: UUID, child_run_id: UUID) -> None:
         """Forget that one run started another, if that was so."""
+        _check_id("unregister_child", "parent_run_id", parent_run_id)
+        _check_id("unregister_child", "child_run_id", child_run_id)
         with self._lock:
-            if self._parents.get(child_run_id) == parent_run_id:
+            if child_run_id in self._parents and self._parents[child_run_id] == parent_run_id:
                 self._unlink(parent_run_id, child_run_id)
                 self._counts["unregistration_count"] += 1
 
     def children_of(self, run_id: UUID) -> tuple[UUID, ...]:
         """Return the children of a run, in the order in which they were started."""
+        _check_id("children_of", "run_id", run_id)
         with self._lock:
             return tuple(self._children.get(run_id, ()))
 
@@ -111,18 +114,21 @@ class ChildRunTracker:
 
     async def get_children(self, run_id: UUID) -> set[UUID]:
         """Return the children of a run."""
+        _check_id("get_children", "run_id", run_id)
         with self._lock:
             self._counts["lookup_count"] += 1
             return set(self._children.get(run_id, ()))
 
     async def get_parent(self, run_id: UUID) -> UUID | None:
         """Return the run that started this one, or None if nobody did or it has ended."""
+        _check_id("get_parent", "run_id", run_id)
         with self._lock:
             self._counts["lookup_count"] += 1
             return self._parents.get(run_id)
 
     async def get_all_descendants(self, run_id: UUID) -> set[UUID]:
         """Return the children of a run, and theirs, and so on."""
+        _check_id("get_all_descendants", "run_id", run_id)
         with self._lock:
             self._counts["tree_traversal_count"] += 1
             found: set[UUID] = set()
@@ -135,6 +141,7 @@ class ChildRunTracker:
 
     async def get_root_run(self, run_id: UUID) -> UUID:
         """Return the run above all of those above this one; the run itself if nobody started it."""
+        _check_id("get_root_run", "run_id", run_id)
         with self._lock:
             self._counts["tree_traversal_count"] += 1
             root = run_id
@@ -144,6 +151,7 @@ class ChildRunTracker:
 
     async def cleanup_run(self, run_id: UUID) -> None:
         """Forget a run: who started it, and whom it started."""
+        _check_id("cleanup_run", "run_id", run_id)
         with self._lock:
             self._counts["cleanup_count"] += 1
             parent = self._parents.get(run_id)
@@ -188,6 +196,11 @@ class ChildRunTracker:
         self._counts[counter] = max(self._counts[counter], value)
 
 
+def _check_id(method: str, argument: str, value: object) -> None:
+    """Refuse what is no id. None is one of which nothing is known: a context may have no run."""
+    check_type(f"ChildRunTracker.{method}", argument, value, (UUID, type(None)), "a UUID")
+
+
 _current: Current[ChildRunTracker] = Current("stageflow_child_tracker", ChildRunTracker)
 
 
@@ -213,11 +226,48 @@ def set_child_tracker(tracker: ChildRunTracker) -> None:
 
     Raises:
         ArgumentTypeError: It is no ``ChildRunTracker``.
+
+    ```python
+    from stageflow.pipeline.subpipeline import (
+        ChildRunTracker,
+        clear_child_tracker,
+        get_child_tracker,
+        set_child_tracker,
+    )
+
+    mine = ChildRunTracker()
+    set_child_tracker(mine)
+    print(get_child_tracker() is mine)
+    #> True
+    clear_child_tracker()
+    print(get_child_tracker() is mine)
+    #> False
+    clear_child_tracker()
+    ```
     """
     check_type("set_child_tracker", "tracker", tracker, ChildRunTracker, "a ChildRunTracker")
     _current.set(tracker)
 
 
 def clear_child_tracker() -> None:
-    """Forget the tracker set in this context, and the one of the running event loop."""
+    """Forget the tracker set in this context, and the one of the running event loop.
+
+    ```python
+    from stageflow.pipeline.subpipeline import (
+        ChildRunTracker,
+        clear_child_tracker,
+        get_child_tracker,
+        set_child_tracker,
+    )
+
+    mine = ChildRunTracker()
+    set_child_tracker(mine)
+    print(get_child_tracker() is mine)
+    #> True
+    clear_child_tracker()
+    print(get_child_tracker() is mine)
+    #> False
+    clear_child_tracker()
+    ```
+    """
     _current.clear()

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
-from stageflow.context.checks import check_name, wrong_type, wrong_value
+from stageflow.context.checks import check_name, check_type, wrong_type, wrong_value
+from stageflow.context.frozen import thaw
 from stageflow.context.record import Record
-from stageflow.errors import ConfigurationError
+from stageflow.errors import ConfigurationError, shown
+from stageflow.stages.output import StageOutput
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from stageflow.stages.inputs import StageInputs
-    from stageflow.stages.output import StageOutput
 
     Predicate: TypeAlias = str | Callable[[Mapping[str, Any]], object]
 
 __all__ = ["ConditionalDependency", "MissingLibraryError"]
 
 _OWNER = "ConditionalDependency"
+_LONGEST = 10_000  # the library takes quadratic time for long names
 # JMESPath has colons too, in slices; a path has no character that only an expression has.
 _PATH = re.compile(r"([^\[\](){}|&=<>!?*@'\"`,:]+):([^\[\](){}|&=<>!?*@'\"`,:]+)")
 
@@ -127,7 +130,12 @@ class ConditionalDependency(Record):
         """Say whether it holds for *outputs* by stage. A key that is not there is false, and so is a skipped stage.
 
         Whatever a function raises is raised: a condition that cannot be told lets nothing through.
+
+        Raises:
+            ArgumentTypeError: *outputs* is no mapping of stages to outputs.
         """
+        owner = f"{_OWNER}.evaluate"
+        check_type(owner, "outputs", outputs, Mapping, "a mapping of stages to outputs")
         return bool(self._holds(lambda name: _data(outputs.get(name)), outputs))
 
     def __call__(self, inputs: StageInputs) -> bool:
@@ -153,19 +161,25 @@ class ConditionalDependency(Record):
             name, key = path.groups()
             return lambda read, _: (read(name) or {}).get(key)
         search = _jmespath(predicate)
-        return lambda _, outputs: search({name: _data(output) for name, output in outputs.items()})
+        # Its functions go by the name of a value's type: a FrozenList would be nothing to them.
+        return lambda _, outputs: search({name: thaw(_data(output)) for name, output in outputs.items()})
 
 
 def _data(output: StageOutput | None) -> Mapping[str, Any] | None:
     """Return what a stage left; of one that was skipped, whose data is only the reason, nothing."""
-    return None if output is None or output.status is not StageStatus.OK else output.data
+    if output is None:
+        return None
+    check_type(f"{_OWNER}.evaluate", "outputs", output, StageOutput, "a StageOutput for each stage")
+    return output.data if output.status is StageStatus.OK else None
 
 
 def _jmespath(expression: str) -> Callable[[Any], object]:
+    if len(expression) > _LONGEST:
+        raise wrong_value(_OWNER, "predicate", f"has more than {_LONGEST} characters", expression)
     try:
         jmespath: Any = __import__("jmespath")
     except ImportError as exc:
-        feature = f"The predicate {expression!r}, which is no 'stage:key',"
+        feature = f"The predicate {shown(expression)}, which is no 'stage:key',"
         raise MissingLibraryError(feature, library="jmespath") from exc
     try:
         search: Callable[[Any], object] = jmespath.compile(expression).search

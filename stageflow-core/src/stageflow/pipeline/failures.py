@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, final
 
+from stageflow.context.checks import check_type, wrong_value
 from stageflow.runtime.failure import FailureMode
+from stageflow.stages.output import StageOutput
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from stageflow.stages.output import StageOutput
+    from collections.abc import Iterable
 
 __all__ = ["FailureCollector"]
+
+_OWNER: Final = "FailureCollector"
+_MODES: Final = tuple(FailureMode)
 
 
 @final
@@ -24,6 +28,10 @@ class FailureCollector:
 
     Args:
         mode: What a failure means for the others.
+
+    Raises:
+        ArgumentTypeError: *mode* is no ``FailureMode``, nor the text of one.
+        ArgumentValueError: There is no such mode.
 
     ```python
     from stageflow import FailureMode
@@ -41,6 +49,9 @@ class FailureCollector:
     __slots__ = ("_completed", "_failed", "_not_run", "mode")
 
     def __init__(self, mode: FailureMode = FailureMode.FAIL_FAST) -> None:
+        check_type(_OWNER, "mode", mode, str, "a FailureMode")
+        if mode not in _MODES:
+            raise wrong_value(_OWNER, "mode", f"is none of {', '.join(_MODES)}", mode)
         self.mode = FailureMode(mode)
         self._failed: dict[str, str] = {}
         self._completed: dict[str, None] = {}
@@ -50,9 +61,15 @@ class FailureCollector:
     def of(
         cls, results: Mapping[str, StageOutput], mode: FailureMode = FailureMode.CONTINUE_ON_FAILURE
     ) -> FailureCollector:
-        """Return one that knows how the stages in *results* ended. Skipped stages have not run."""
+        """Return one that knows how the stages in *results* ended. Skipped stages have not run.
+
+        Raises:
+            ArgumentTypeError: *results* is no mapping of stages to their outputs.
+        """
         collector = cls(mode)
+        check_type(f"{_OWNER}.of", "results", results, Mapping, "a mapping of stages to their outputs")
         for stage, output in results.items():
+            check_type(f"{_OWNER}.of", "results", output, StageOutput, "a StageOutput for each stage")
             if output.status is StageStatus.OK:
                 collector.record_completion(stage)
             elif output.status is StageStatus.SKIP:
@@ -63,12 +80,15 @@ class FailureCollector:
 
     def record_failure(self, stage: str, error: BaseException | str) -> None:
         """Note that a stage failed."""
+        check_type(_OWNER, "stage", stage, str, "a str")
+        check_type(_OWNER, "error", error, (str, BaseException), "an exception or a str")
         text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         self._failed[stage] = text
         self._completed.pop(stage, None)
 
     def record_completion(self, stage: str) -> None:
         """Note that a stage did its work."""
+        check_type(_OWNER, "stage", stage, str, "a str")
         self._completed[stage] = None
         self._failed.pop(stage, None)
         self._not_run.pop(stage, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import inspect
 import sys
@@ -82,7 +83,7 @@ def pipelines_in(file_path: str | Path) -> Generator[dict[str, Runnable]]:
     if not isinstance(file_path, (str, Path)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise wrong_type("lint_pipeline_file", "file_path", "a path", file_path)
     path = Path(file_path)
-    if not path.is_file():
+    if not _is_file(path):
         raise PipelineFileNotFoundError(str(file_path))
     place = str(path.resolve())
     name = _MODULE
@@ -107,6 +108,15 @@ def pipelines_in(file_path: str | Path) -> Generator[dict[str, Runnable]]:
         sys.modules.pop(name, None)
         if folder in sys.path:
             sys.path.remove(folder)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as exc:
+        if exc.errno == errno.ENAMETOOLONG:  # no file can have that name
+            return False
+        raise PipelineFileError(str(path), f"{type(exc).__name__}: {exc}") from exc
 
 
 def _found(module: ModuleType) -> dict[str, Runnable]:

@@ -1,13 +1,20 @@
 """The names of 0.9's ``stageflow.pipeline.interceptors``."""
 
 from stageflow.errors import CriticalInterceptorError
-from stageflow.interceptors.base import BaseInterceptor, ErrorAction, InterceptorContext, InterceptorResult
-from stageflow.interceptors.circuit_breaker import CircuitBreakerInterceptor
-from stageflow.interceptors.defaults import get_default_interceptors
-from stageflow.interceptors.logging import LoggingInterceptor
-from stageflow.interceptors.metrics import ChildTrackerMetricsInterceptor, MetricsInterceptor
-from stageflow.interceptors.timeout import TimeoutInterceptor
-from stageflow.interceptors.tracing import TracingInterceptor
+from stageflow.interceptors import (
+    BaseInterceptor,
+    ChildTrackerMetricsInterceptor,
+    CircuitBreakerInterceptor,
+    ErrorAction,
+    InterceptorContext,
+    InterceptorResult,
+    LoggingInterceptor,
+    MetricsInterceptor,
+    TimeoutInterceptor,
+    TracingInterceptor,
+    get_default_interceptors,
+)
+from stageflow.runtime.one_stage import run_with_interceptors
 
 __all__ = [
     "BaseInterceptor",
@@ -22,4 +29,5 @@ __all__ = [
     "TimeoutInterceptor",
     "TracingInterceptor",
     "get_default_interceptors",
+    "run_with_interceptors",
 ]

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, final
 
-from stageflow.context.checks import wrong_type
-from stageflow.errors import close_matches
+from stageflow.context.checks import items_of, wrong_type
+from stageflow.errors import BuildProblem, close_matches
 from stageflow.pipeline.builder import Pipeline
 from stageflow.pipeline.builders import PipelineBuilder
 from stageflow.pipeline.conditions import ConditionalDependency
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from stageflow.errors import BuildProblem
     from stageflow.stages.spec import StageSpec
 
 __all__ = [
@@ -60,6 +59,13 @@ class IssueSeverity(StrEnum):
         ERROR: The pipeline does not build, or a stage of it will fail.
         WARNING: Probably a mistake.
         INFO: Good to know.
+
+    ```python
+    from stageflow import IssueSeverity, Pipeline, lint_pipeline
+
+    print(lint_pipeline(Pipeline()).issues[0].severity is IssueSeverity.ERROR)
+    #> True
+    ```
     """
 
     ERROR = "error"
@@ -81,6 +87,13 @@ class DependencyIssue:
         line_number: The line in the file, where it is known.
         code: The stable code, which has a page in ``docs/reference/errors``.
         where: The file and line, where they are known.
+
+    ```python
+    from stageflow import DependencyIssue, IssueSeverity
+
+    print(DependencyIssue("greet", "It waits for nobody", IssueSeverity.INFO))
+    #> [INFO] greet: It waits for nobody
+    ```
     """
 
     stage_name: str
@@ -125,6 +138,18 @@ class DependencyLintResult:
         issues: Everything that was found.
         stage_count: How many stages were looked at.
         dependency_count: How many stages others depend on.
+
+    ```python
+    from stageflow import DependencyLintResult, Pipeline, StageKind, lint_pipeline
+
+
+    async def greet(ctx): ...
+
+
+    result: DependencyLintResult = lint_pipeline(Pipeline().with_stage("greet", greet, StageKind.TRANSFORM))
+    print(result.valid, result.stage_count, result.dependency_count)
+    #> True 1 0
+    ```
     """
 
     valid: bool
@@ -161,10 +186,15 @@ def lint_pipeline(
         problems: What a build has found already; by default what can be found without plugins.
 
     Raises:
-        ArgumentTypeError: It is no pipeline.
+        ArgumentTypeError: It is no pipeline, or *problems* is no list of ``BuildProblem``.
     """
     specs = _specs(pipeline)
-    issues = [_issue(problem) for problem in (find_problems(specs) if problems is None else problems)]
+    known = (
+        find_problems(specs)
+        if problems is None
+        else items_of("lint_pipeline", "problems", problems, BuildProblem)
+    )
+    issues = [_issue(problem) for problem in known]
     hints = _Hints(specs)
     reads = SourceReads()
     for spec in specs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
-from stageflow.context.checks import check_count, wrong_type, wrong_value
+from stageflow.context.checks import check_count, items_of, wrong_type, wrong_value
 from stageflow.pipeline.builder import Pipeline
 from stageflow.pipeline.builders import PipelineBuilder, kind_of
 from stageflow.stages.stage import StageKind
@@ -55,8 +55,9 @@ def with_linear_chain(builder: B, count: int, factory: Factory, *, first_depends
     #> [('step_0', ()), ('step_1', ('step_0',)), ('step_2', ('step_1',))]
     ```
     """
-    wanted = _names(first_depends_on)
-    for name, runner in _made("with_linear_chain", count, factory):
+    owner = "with_linear_chain"
+    wanted = _names(owner, "first_depends_on", first_depends_on)
+    for name, runner in _made(owner, count, factory):
         builder = _added(builder, name, runner, wanted)
         wanted = (name,)
     return builder
@@ -88,8 +89,9 @@ def with_parallel_stages(builder: B, count: int, factory: Factory, *, depends_on
     #> 0
     ```
     """
-    wanted = _names(depends_on)
-    for name, runner in _made("with_parallel_stages", count, factory):
+    owner = "with_parallel_stages"
+    wanted = _names(owner, "depends_on", depends_on)
+    for name, runner in _made(owner, count, factory):
         builder = _added(builder, name, runner, wanted)
     return builder
 
@@ -148,7 +150,8 @@ def with_fan_out_fan_in(
     first, first_runner = _pair(owner, "fan_out", fan_out)
     last, last_runner = _pair(owner, "fan_in", fan_in)
     made = _made(owner, count, factory)
-    builder = _added(builder, first, first_runner, _names(fan_out_depends_on))
+    wanted = _names(owner, "fan_out_depends_on", fan_out_depends_on)
+    builder = _added(builder, first, first_runner, wanted)
     for name, runner in made:
         builder = _added(builder, name, runner, (first,))
     return _added(builder, last, last_runner, [name for name, _ in made])
@@ -205,7 +208,8 @@ def with_conditional_branch(
     name, runner = _pair(owner, "router", router)
     end = None if merge is None else _pair(owner, "merge", merge)
     labelled = _labelled(owner, branches)
-    builder = _added(builder, name, runner, _names(router_depends_on), kind=StageKind.ROUTE)
+    wanted = _names(owner, "router_depends_on", router_depends_on)
+    builder = _added(builder, name, runner, wanted, kind=StageKind.ROUTE)
     for label, branch, branch_runner in labelled:
         # "router:label" is how a route names its router, so a label that looks like that is written out.
         route = f"{name}:{label}" if label.startswith(f"{name}:") else label
@@ -222,6 +226,8 @@ def _added(
     kind: StageKind | None = None,
     route: str = "",
 ) -> B:
+    if not isinstance(builder, (Pipeline, PipelineBuilder)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise wrong_type("with_...", "builder", "a Pipeline or a PipelineBuilder", builder)
     more: dict[str, Any] = {"route": route} if route else {}
     return builder.with_stage(
         name, runner, dependencies=dependencies, kind=kind_of(runner) if kind is None else kind, **more
@@ -241,7 +247,7 @@ def _labelled(owner: str, branches: Mapping[str, Named] | Iterable[Named]) -> li
     if isinstance(branches, Mapping):
         by_label = cast("Mapping[str, Named]", branches)
         labels, branches = [*by_label], [*by_label.values()]
-    pairs = [_pair(owner, "branches", branch) for branch in branches]
+    pairs = [_pair(owner, "branches", branch) for branch in items_of(owner, "branches", branches)]
     if not pairs:
         raise wrong_value(owner, "branches", "must not be empty", branches)
     return [(label, *pair) for label, pair in zip(labels or [name for name, _ in pairs], pairs, strict=True)]
@@ -253,7 +259,5 @@ def _pair(owner: str, argument: str, value: Any) -> Named:
     return value[0], value[1]
 
 
-def _names(value: Names) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(value)
+def _names(owner: str, argument: str, value: Names) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(items_of(owner, argument, value, str))

@@ -1,4 +1,21 @@
-"""``PipelineRegistry``: pipelines by name, and the one that a process shares."""
+"""``PipelineRegistry``: pipelines by name, and the one that a process shares.
+
+```python
+import asyncio
+
+from stageflow import Pipeline, StageKind, pipeline_registry
+
+
+async def greet(ctx):
+    return {"text": f"Hello, {ctx.input_text}"}
+
+
+pipeline_registry.register("greeting", Pipeline("greeting").with_stage("greet", greet, StageKind.TRANSFORM))
+results = asyncio.run(pipeline_registry.get("greeting").run(input_text="Ada"))
+print(results["greet"].data["text"])
+#> Hello, Ada
+```
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,9 @@ from functools import partial
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
+from stageflow.context.checks import check_type
+from stageflow.stages.typed import StageDef
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import CodeType
@@ -40,6 +43,9 @@ def analyze_stage_source(source: str) -> list[tuple[str, int]]:
     What counts is ``get_from``, ``require_from``, ``get_output`` and ``has_output`` with the name written out, called
     on ``ctx.inputs``, on ``inputs``, or on a variable that was assigned from such. What is no Python reads nothing.
 
+    Raises:
+        ArgumentTypeError: *source* is no text.
+
     ```python
     from stageflow.pipeline.source_reads import analyze_stage_source
 
@@ -51,6 +57,7 @@ def analyze_stage_source(source: str) -> list[tuple[str, int]]:
     #> [('greet', 3)]
     ```
     """
+    check_type("analyze_stage_source", "source", source, str, "a str")
     try:
         try:
             tree = ast.parse(source)
@@ -112,9 +119,8 @@ def _definition(runner: object) -> object:
     """Return the function or the class that says what a runner does."""
     while isinstance(runner, partial):
         runner = runner.func
-    function: object = getattr(runner, "_function", None)  # of a stage made with @stage
-    if inspect.isfunction(function):
-        return function
+    if isinstance(runner, StageDef):
+        return runner.function
     cls: type[object] = type(runner)
     return runner if inspect.isroutine(runner) else cls
 

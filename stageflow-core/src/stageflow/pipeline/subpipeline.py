@@ -154,7 +154,7 @@ class SubpipelineSpawner:
         Args:
             pipeline_name: What the child is called.
             ctx: The context of the stage that starts it, or that of the run.
-            correlation_id: What ties the child to others; the parent's when None.
+            correlation_id: What ties the child to others; when None, the parent's, or else the current one.
             parent_stage_id: The stage that starts it.
             runner: A pipeline, a built graph, or an async callable that takes the child's context. A dict that the
                 callable returns is the result's data; anything else is put under ``"result"``.
@@ -265,6 +265,7 @@ class SubpipelineSpawner:
 
     def is_canceled(self, run_id: UUID) -> bool:
         """Say whether this spawner was asked to cancel a run, itself or one above it."""
+        check_type("SubpipelineSpawner.is_canceled", "run_id", run_id, (UUID, type(None)), "a UUID")
         return run_id in self._canceled
 
     def _cancel(
@@ -385,11 +386,48 @@ def set_subpipeline_spawner(spawner: SubpipelineSpawner) -> None:
 
     Raises:
         ArgumentTypeError: It is no ``SubpipelineSpawner``.
+
+    ```python
+    from stageflow.pipeline.subpipeline import (
+        SubpipelineSpawner,
+        clear_subpipeline_spawner,
+        get_subpipeline_spawner,
+        set_subpipeline_spawner,
+    )
+
+    mine = SubpipelineSpawner(max_depth=2)
+    set_subpipeline_spawner(mine)
+    print(get_subpipeline_spawner() is mine)
+    #> True
+    clear_subpipeline_spawner()
+    print(get_subpipeline_spawner() is mine)
+    #> False
+    clear_subpipeline_spawner()
+    ```
     """
     check_type("set_subpipeline_spawner", "spawner", spawner, SubpipelineSpawner, "a SubpipelineSpawner")
     _current.set(spawner)
 
 
 def clear_subpipeline_spawner() -> None:
-    """Forget the spawner set in this context, and the one of the running event loop."""
+    """Forget the spawner set in this context, and the one of the running event loop.
+
+    ```python
+    from stageflow.pipeline.subpipeline import (
+        SubpipelineSpawner,
+        clear_subpipeline_spawner,
+        get_subpipeline_spawner,
+        set_subpipeline_spawner,
+    )
+
+    mine = SubpipelineSpawner(max_depth=2)
+    set_subpipeline_spawner(mine)
+    print(get_subpipeline_spawner() is mine)
+    #> True
+    clear_subpipeline_spawner()
+    print(get_subpipeline_spawner() is mine)
+    #> False
+    clear_subpipeline_spawner()
+    ```
+    """
     _current.clear()

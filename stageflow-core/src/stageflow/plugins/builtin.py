@@ -24,20 +24,23 @@ stageflow_api_version = HOOK_API
 
 @hookimpl
 def stageflow_interceptors() -> list[InterceptorContribution]:
-    """Contribute the interceptors that every chain has unless somebody spells it out."""
+    """Contribute the interceptors: by default those of ``get_default_interceptors()``, the others by name."""
     return [
         InterceptorContribution(
-            name="timeout",
-            target="stageflow.interceptors.timeout:TimeoutInterceptor",
-            priority=5,
-            default=True,
-        ),
-        InterceptorContribution(
-            name="logging",
-            target="stageflow.interceptors.logging:LoggingInterceptor",
-            priority=50,
-            default=True,
-        ),
+            name=name, target=f"stageflow.interceptors.{target}", priority=priority, default=default
+        )
+        for priority, name, target, default in (
+            (4, "idempotency", "idempotency:IdempotencyInterceptor", True),
+            (5, "timeout", "timeout:TimeoutInterceptor", True),
+            (10, "circuit_breaker", "defaults:default_circuit_breaker", True),
+            (10, "immutability_check", "hardening:ImmutabilityInterceptor", False),
+            (15, "retry", "retry:RetryInterceptor", False),
+            (20, "tracing", "tracing:TracingInterceptor", True),
+            (40, "metrics", "metrics:MetricsInterceptor", True),
+            (42, "context_size", "hardening:ContextSizeInterceptor", False),
+            (45, "child_tracker_metrics", "defaults:default_child_tracker_metrics", True),
+            (50, "logging", "logging:LoggingInterceptor", True),
+        )
     ]
 
 

@@ -87,8 +87,8 @@ class PluginHost:
     from stageflow.plugins import PluginHost
 
     host = PluginHost(candidates=())
-    print(list(host.interceptors()))
-    #> ['timeout', 'logging']
+    print(list(host.sinks()))
+    #> ['noop', 'logging']
     print(host.why("timeout").partition(" (")[0])
     #> Interceptor 'timeout' of plugin 'core'
     ```

@@ -39,9 +39,10 @@ def order_interceptors(entries: Iterable[Interceptor]) -> tuple[Interceptor, ...
     from stageflow.plugins import InterceptorContribution, PluginHost
     from stageflow.plugins.ordering import order_interceptors
 
-    chain = order_interceptors(PluginHost(()).interceptors().values())
+    contributed = PluginHost(()).interceptors()
+    chain = order_interceptors(contributed[name] for name in ("logging", "retry", "timeout"))
     print([entry.contribution.name for entry in chain])
-    #> ['timeout', 'logging']
+    #> ['timeout', 'retry', 'logging']
     ```
     """
     by_name = {entry.contribution.name: entry for entry in entries}

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
-from stageflow.context.checks import check_type
+from stageflow.context.checks import check_type, number_of, shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -86,7 +86,29 @@ class CancellationToken:
 
 @final
 class CleanupRegistry:
-    """Callbacks to run when something ends: the last registered first, each with a share of a time limit."""
+    """Callbacks to run when something ends: the last registered first, each with a share of a time limit.
+
+    ```python
+    import asyncio
+
+    from stageflow.pipeline.cancellation import CleanupRegistry
+
+
+    async def close():
+        print("closed")
+
+
+    async def main():
+        registry = CleanupRegistry()
+        registry.register(close)
+        print(await registry.run_all(timeout=1))
+
+
+    asyncio.run(main())
+    #> closed
+    #> (['close'], [])
+    ```
+    """
 
     __slots__ = ("_callbacks",)
 
@@ -95,7 +117,9 @@ class CleanupRegistry:
 
     def register(self, callback: Callable[[], Awaitable[None]], *, name: str | None = None) -> None:
         """Add a callback; *name* is for reports."""
-        self._callbacks.append((name or str(getattr(callback, "__name__", callback)), callback))
+        check_type("CleanupRegistry.register", "callback", callback, Callable, "an async callable")
+        called = name or str(getattr(callback, "__name__", None) or shown(callback))
+        self._callbacks.append((called, callback))
 
     def unregister(self, callback: Callable[[], Awaitable[None]]) -> bool:
         """Remove a callback, and say whether it was there."""
@@ -121,10 +145,15 @@ class CleanupRegistry:
 
         Returns:
             The names of those that ran through, and the others with their errors.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: *timeout* is no number.
         """
+        owner, expects, problem = "CleanupRegistry.run_all", "a number of seconds", "is no number"
+        limit = number_of(owner, "timeout", timeout, expects=expects, problem=problem, infinite=True)
         done: list[str] = []
         failed: list[tuple[str, BaseException]] = []
-        share = max(timeout / max(len(self._callbacks), 1), 0.01)
+        share = max(limit / max(len(self._callbacks), 1), 0.01)
         while self._callbacks:
             name, callback = self._callbacks.pop()
             error = await _run_within(share, callback)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
-from stageflow.context.checks import check_name, check_type, items_of, wrong_type, wrong_value
+from stageflow.context.checks import (
+    check_count,
+    check_name,
+    check_type,
+    items_of,
+    number_of,
+    shown,
+    wrong_type,
+    wrong_value,
+)
 from stageflow.errors import ConfigurationError, StageExecutionError, close_matches
 from stageflow.interceptors.chain import sort_interceptors
 from stageflow.runtime.compilation import as_limit, compile_stages, held_cycles, resolve_names
@@ -113,8 +122,18 @@ class StageGraph:
         emit_pipeline_wide_event: bool = False,
     ) -> None:
         self.name = name
-        self.cleanup_timeout = cleanup_timeout
-        _check_options(name, specs, interceptors, failure_mode, cleanup_timeout, resolver)
+        _check_options(name, specs, interceptors, failure_mode, resolver)
+        _check_parts(max_concurrency, max_runs, guard_retry_strategy, recording, wide_event_emitter)
+        expects, problem = "a number of seconds", "must be positive"
+        self.cleanup_timeout = number_of(
+            "StageGraph",
+            "cleanup_timeout",
+            cleanup_timeout,
+            expects=expects,
+            problem=problem,
+            positive=True,
+            infinite=True,
+        )
         self.failure_mode = FailureMode(failure_mode)
         if interceptors is None:
             from stageflow.interceptors.defaults import get_default_interceptors
@@ -149,8 +168,8 @@ class StageGraph:
         try:
             return self._by_name[name]
         except (KeyError, TypeError):
-            msg = f"Pipeline {self.name!r} has no stage {name!r}"
-            fix = close_matches(str(name), self._by_name) or f"It has {', '.join(self._by_name)}"
+            msg = f"Pipeline {self.name!r} has no stage {shown(name)}"
+            fix = close_matches(name, self._by_name) or f"It has {', '.join(self._by_name)}"
             raise ConfigurationError(msg, fix=fix) from None
 
     async def run(
@@ -237,9 +256,7 @@ class StageGraph:
         return f"<StageGraph {self.name!r}: {len(self.stages)} stages>"
 
 
-def _check_options(
-    name: Any, specs: Any, interceptors: Any, failure_mode: Any, cleanup_timeout: Any, resolver: Any
-) -> None:
+def _check_options(name: Any, specs: Any, interceptors: Any, failure_mode: Any, resolver: Any) -> None:
     """Refuse what no type checker was there to refuse.
 
     Raises:
@@ -247,6 +264,8 @@ def _check_options(
     """
     owner = "StageGraph"
     check_name(owner, "name", name)
+    if specs is None:
+        raise wrong_type(owner, "specs", "a list of StageSpec", specs)
     for spec in items_of(owner, "specs", specs):
         check_type(owner, "specs", spec, StageSpec, "a list of StageSpec")
     for one in items_of(owner, "interceptors", [] if interceptors is None else interceptors):
@@ -255,9 +274,34 @@ def _check_options(
             raise wrong_type(owner, "interceptors", expects, one, fix="Pass instances of BaseInterceptor")
     if failure_mode not in list(FailureMode):
         raise wrong_value(owner, "failure_mode", "is no FailureMode", failure_mode)
-    if not isinstance(cleanup_timeout, (int, float)):
-        raise wrong_type(owner, "cleanup_timeout", "a number of seconds", cleanup_timeout)
-    if not cleanup_timeout > 0:
-        raise wrong_value(owner, "cleanup_timeout", "must be positive", cleanup_timeout)
     if resolver is not None and not (hasattr(resolver, "stage") and hasattr(resolver, "executor")):
         raise wrong_type(owner, "resolver", "a StageResolver", resolver)
+
+
+def _check_parts(max_concurrency: Any, max_runs: Any, strategy: Any, recording: Any, emitter: Any) -> None:
+    """Refuse limits that are none, and parts of another kind.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: Naming the argument.
+    """
+    owner = "StageGraph"
+    if max_concurrency is not None:
+        check_count(owner, "max_concurrency", max_concurrency, least=1)
+    if isinstance(max_runs, int):
+        check_count(owner, "max_runs", max_runs, least=1)
+    elif max_runs is not None:
+        from stageflow.runtime.limits import ConcurrencyLimit
+
+        check_type(owner, "max_runs", max_runs, ConcurrencyLimit, "an int or a ConcurrencyLimit")
+    if strategy is not None:
+        from stageflow.runtime.guard_retry import GuardRetryStrategy
+
+        check_type(owner, "guard_retry_strategy", strategy, GuardRetryStrategy, "a GuardRetryStrategy")
+    if recording is not None:
+        from stageflow.runtime.recording import Recording
+
+        check_type(owner, "recording", recording, Recording, "a Recording")
+    if emitter is not None:
+        from stageflow.events.wide import WideEventEmitter
+
+        check_type(owner, "wide_event_emitter", emitter, WideEventEmitter, "a WideEventEmitter")

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from time import monotonic_ns
+from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Any, final
 
-from stageflow.context.checks import check_count, wrong_value
+from stageflow.context.checks import (
+    check_count,
+    check_name,
+    check_type,
+    items_of,
+    number_of,
+    require_mapping,
+    shown,
+)
 from stageflow.errors import BuildProblem
 from stageflow.stages.stage import StageKind
 
@@ -30,7 +38,15 @@ class GuardRetryPolicy:
         timeout_seconds: Start no further round after that time since the first rejection.
 
     Raises:
-        ArgumentTypeError, ArgumentValueError: A limit below 1, or a time that is not positive.
+        ArgumentTypeError, ArgumentValueError: A limit below 1, a time that is not positive, or another type.
+
+    ```python
+    from stageflow.pipeline import GuardRetryPolicy
+
+    policy = GuardRetryPolicy("llm", max_attempts=3)
+    print(policy.retry_stage, policy.max_attempts, policy.stagnation_limit)
+    #> llm 3 2
+    ```
     """
 
     __slots__ = ("hash_fields", "max_attempts", "retry_stage", "stagnation_limit", "timeout_seconds")
@@ -43,14 +59,21 @@ class GuardRetryPolicy:
         hash_fields: Sequence[str] | None = None,
         timeout_seconds: float | None = None,
     ) -> None:
-        check_count("GuardRetryPolicy", "max_attempts", max_attempts, least=1)
-        check_count("GuardRetryPolicy", "stagnation_limit", stagnation_limit, least=1)
-        if timeout_seconds is not None and not timeout_seconds > 0:  # refuses NaN too
-            raise wrong_value("GuardRetryPolicy", "timeout_seconds", "must be positive", timeout_seconds)
+        owner = "GuardRetryPolicy"
+        check_name(owner, "retry_stage", retry_stage)
+        check_count(owner, "max_attempts", max_attempts, least=1)
+        check_count(owner, "stagnation_limit", stagnation_limit, least=1)
+        if timeout_seconds is not None:
+            expects, problem = "a number of seconds or None", "must be positive and finite"
+            timeout_seconds = number_of(
+                owner, "timeout_seconds", timeout_seconds, expects=expects, problem=problem, positive=True
+            )
         self.retry_stage = retry_stage
         self.max_attempts = max_attempts
         self.stagnation_limit = stagnation_limit
-        self.hash_fields = None if hash_fields is None else tuple(hash_fields)
+        self.hash_fields = (
+            None if hash_fields is None else tuple(items_of(owner, "hash_fields", hash_fields, str))
+        )
         self.timeout_seconds = timeout_seconds
 
 
@@ -60,6 +83,9 @@ class GuardRetryStrategy:
 
     Args:
         policies: For each guard, how it sends a stage back.
+
+    Raises:
+        ArgumentTypeError: *policies* is no mapping of names to policies.
 
     ```python
     from stageflow.runtime.guard_retry import GuardRetryPolicy, GuardRetryStrategy
@@ -73,7 +99,12 @@ class GuardRetryStrategy:
     __slots__ = ("policies",)
 
     def __init__(self, policies: Mapping[str, GuardRetryPolicy]) -> None:
-        self.policies = dict(policies)
+        self.policies = dict(require_mapping("GuardRetryStrategy", "policies", policies))
+        for guard, policy in self.policies.items():
+            check_type("GuardRetryStrategy", "policies", guard, str, "names of guards")
+            check_type(
+                "GuardRetryStrategy", "policies", policy, GuardRetryPolicy, "a GuardRetryPolicy for each"
+            )
 
     def problems(self, specs: Mapping[str, StageSpec]) -> Iterator[BuildProblem]:
         """Yield what does not fit the stages."""
@@ -82,20 +113,22 @@ class GuardRetryStrategy:
             target = policy.retry_stage
             if spec is None:
                 message, fix = (
-                    f"Guard retry names {guard!r}, which is not in the pipeline",
+                    f"Guard retry names {shown(guard)}, which is not in the pipeline",
                     "Correct the name",
                 )
             elif spec.kind is not StageKind.GUARD:
-                message = f"Guard retry names {guard!r}, whose kind is {spec.kind}"
+                message = f"Guard retry names {shown(guard)}, whose kind is {spec.kind}"
                 fix = "Declare it as StageKind.GUARD"
             elif target == guard:
-                message, fix = f"Guard {guard!r} would send itself back", "Name the stage that it guards"
+                message, fix = f"Guard {shown(guard)} would send itself back", "Name the stage that it guards"
             elif target not in specs:
-                message = f"Guard {guard!r} would send back {target!r}, which is not in the pipeline"
+                message = (
+                    f"Guard {shown(guard)} would send back {shown(target)}, which is not in the pipeline"
+                )
                 fix = "Correct retry_stage="
             elif target not in spec.dependencies:
-                message = f"Guard {guard!r} would send back {target!r}, on which it does not depend"
-                fix = f"Add {target!r} to the guard's dependencies"
+                message = f"Guard {shown(guard)} would send back {shown(target)}, on which it does not depend"
+                fix = f"Add {shown(target)} to the guard's dependencies"
             else:
                 continue
             yield BuildProblem("SF-BUILD-GUARD-RETRY", message, fix=fix, stages=[guard])
@@ -147,13 +180,13 @@ class GuardLoop:
 
 @final
 class GuardRounds:
-    """How often a guard has rejected in one run, and whether to go on."""
+    """How often a guard has rejected in one run, and whether to go on. Time is the event loop's."""
 
-    __slots__ = ("_alike", "_last", "_since_ns", "rounds")
+    __slots__ = ("_alike", "_last", "_since", "rounds")
 
     def __init__(self) -> None:
         self.rounds = 1
-        self._since_ns = monotonic_ns()
+        self._since = get_running_loop().time()
         self._last: int | None = None
         self._alike = 0
 
@@ -166,7 +199,7 @@ class GuardRounds:
             return "max_attempts"
         if self._alike > 1 and self._alike >= policy.stagnation_limit:
             return "stagnation"
-        spent = (monotonic_ns() - self._since_ns) / 1e9
+        spent = get_running_loop().time() - self._since
         if policy.timeout_seconds is not None and spent >= policy.timeout_seconds:
             return "timeout"
         self.rounds += 1
@@ -176,4 +209,7 @@ class GuardRounds:
 def _fingerprint(output: StageOutput | None, fields: Sequence[str] | None) -> int:
     data: Any = {} if output is None else output.data
     chosen = data if fields is None else {field: data.get(field) for field in fields}
-    return hash(repr(sorted(chosen.items(), key=lambda item: str(item[0]))))
+    try:
+        return hash(repr(sorted(chosen.items(), key=lambda item: str(item[0]))))
+    except Exception:  # noqa: BLE001 - what a stage hands over has a __repr__ of its own, or is very deep
+        return id(output)

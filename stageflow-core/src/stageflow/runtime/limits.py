@@ -7,6 +7,8 @@ from collections import deque
 from enum import StrEnum
 from typing import TYPE_CHECKING, final
 
+from stageflow.context.checks import check_count, wrong_value
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,6 +21,14 @@ class Overload(StrEnum):
     Attributes:
         FAIL: It fails with ``OverloadError``, which is worth another attempt later.
         SKIP: It is skipped, with the reason ``overloaded``.
+
+    ```python
+    from stageflow.runtime.limits import ConcurrencyLimit, Overload
+
+    limit = ConcurrencyLimit(2, max_queued=10, on_overload=Overload.SKIP)
+    print(limit.on_overload)
+    #> skip
+    ```
     """
 
     FAIL = "fail"
@@ -46,7 +56,9 @@ class ConcurrencyLimit:
         on_overload: What happens beyond that.
 
     Raises:
-        ValueError: ``max_active`` below 1, or ``max_queued`` below 0.
+        ArgumentTypeError: A number is no int.
+        ArgumentValueError: ``max_active`` is below 1, ``max_queued`` below 0, or ``on_overload`` is none; also a
+            ``ValueError``.
 
     ```python
     from stageflow.runtime.limits import ConcurrencyLimit
@@ -62,12 +74,11 @@ class ConcurrencyLimit:
     def __init__(
         self, max_active: int, *, max_queued: int | None = None, on_overload: Overload = Overload.FAIL
     ) -> None:
-        if max_active < 1:
-            msg = f"max_active must be at least 1, not {max_active}"
-            raise ValueError(msg)
-        if max_queued is not None and max_queued < 0:
-            msg = f"max_queued must be at least 0, not {max_queued}"
-            raise ValueError(msg)
+        check_count("ConcurrencyLimit", "max_active", max_active, least=1)
+        if max_queued is not None:
+            check_count("ConcurrencyLimit", "max_queued", max_queued)
+        if on_overload not in list(Overload):
+            raise wrong_value("ConcurrencyLimit", "on_overload", "is no Overload", on_overload)
         self.max_active = max_active
         self.max_queued = max_queued
         self.on_overload = Overload(on_overload)

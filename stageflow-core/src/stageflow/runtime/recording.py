@@ -8,6 +8,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
+from stageflow.context.checks import number_of, wrong_type
 from stageflow.errors import PipelineCancelled
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class Recording:
         run_logger: Gets ``log_run_started``, then ``log_run_completed`` or ``log_run_failed``.
         provider_call_logger: What ``ctx.provider_call`` of the stages reports to.
         timeout: How long the end of a run waits for what is still to be told, in seconds.
+
+    Raises:
+        ArgumentTypeError: A store or a logger lacks a method, or *timeout* is no number.
+        ArgumentValueError: *timeout* is negative or not finite.
     """
 
     __slots__ = ("provider_call_logger", "run_logger", "run_store", "timeout")
@@ -46,10 +51,19 @@ class Recording:
         provider_call_logger: ProviderCallLogger | None = None,
         timeout: float = 5.0,
     ) -> None:
+        _check_part("run_store", run_store, "create_run", "update_status")
+        _check_part("run_logger", run_logger, "log_run_started", "log_run_completed", "log_run_failed")
+        _check_part("provider_call_logger", provider_call_logger, "log_call_start", "log_call_end")
         self.run_store = run_store
         self.run_logger = run_logger
         self.provider_call_logger = provider_call_logger
-        self.timeout = timeout
+        expects, problem = "a number of seconds", "must be zero or more seconds"
+        self.timeout = number_of("Recording", "timeout", timeout, expects=expects, problem=problem, least=0)
+
+
+def _check_part(argument: str, value: object, *methods: str) -> None:
+    if value is not None and not all(callable(getattr(value, method, None)) for method in methods):
+        raise wrong_type("Recording", argument, f"an object with {'(), '.join(methods)}()", value)
 
 
 @final

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stageflow.context.checks import check_type, wrong_type, wrong_value
+from stageflow.context.checks import check_type, number_of, shown, wrong_type
 from stageflow.context.identity import RunIdentity
 from stageflow.context.snapshot import ContextSnapshot
 from stageflow.errors import ConfigurationError
@@ -24,16 +24,27 @@ __all__ = ["RunRequest"]
 
 
 class RunRequest(NamedTuple):
-    """What a caller asks for; see ``StageGraph.run``."""
+    """What a caller asks for; see ``StageGraph.run``.
+
+    Attributes:
+        own_ports: What was given as ``ports=``.
+    """
 
     context: PipelineContext | ContextSnapshot | StageContext | None = None
     input_text: str | None = None
     metadata: Mapping[str, Any] | None = None
     data: Mapping[str, Any] | None = None
-    ports: Any = None
+    own_ports: Any = None
     sink: EventSink | None = None
     timeout: float | None = None
     cancel_token: CancellationToken | None = None
+
+    @property
+    def ports(self) -> Any:
+        """The ports of the run: those that it was given, or those of the stage context that starts it."""
+        if self.own_ports is None and isinstance(self.context, StageContext):
+            return self.context.inputs.ports
+        return self.own_ports
 
     def snapshot(self) -> ContextSnapshot:
         """Return what stages see of the request; it has the id of the run in any case.
@@ -53,7 +64,7 @@ class RunRequest(NamedTuple):
             elif isinstance(context, ContextSnapshot):  # pyright: ignore[reportUnnecessaryIsInstance]
                 snapshot = context
             else:
-                msg = f"A run cannot be started with {context!r}"
+                msg = f"A run cannot be started with {shown(context)}"
                 fix = "Pass a PipelineContext or a ContextSnapshot; a text goes into input_text="
                 raise ConfigurationError(msg, fix=fix)
             if snapshot.pipeline_run_id is None:
@@ -89,10 +100,8 @@ class RunRequest(NamedTuple):
 
 
 def _check_limit(argument: str, value: object, expects: str, least: float = -inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise wrong_type("run", argument, expects, value)
-    if not value >= least or value == inf:  # refuses NaN too
-        raise wrong_value("run", argument, f"must be {expects}, finite, and not less than {least:g}", value)
+    problem = f"must be {expects}, finite, and not less than {least:g}"
+    number_of("run", argument, value, expects=expects, problem=problem, least=least)
 
 
 def _new_id() -> UUID:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
-from stageflow.context.checks import wrong_type
+from stageflow.context.checks import require_mapping, wrong_type
 from stageflow.errors import MissingInputError, close_matches
 from stageflow.stages.output import NO_VALUE, StageOutput
 from stageflow.stages.stage import StageStatus
@@ -26,16 +26,10 @@ T = TypeVar("T")
 class PipelineResults(Mapping[str, StageOutput]):
     """The outputs of the stages that settled, read-only, in the order in which the pipeline declares them.
 
-    Attributes:
-        run_id: The run.
-        error: Why the run did not end well, or None.
-        duration_ms: How long the run took, in milliseconds.
-        pipeline: The pipeline's name.
-
     ```python
     import asyncio
 
-    from stageflow import Pipeline, StageKind, StageOutput
+    from stageflow import Pipeline, PipelineResults, StageKind, StageOutput
 
 
     async def greet(ctx):
@@ -43,13 +37,13 @@ class PipelineResults(Mapping[str, StageOutput]):
 
 
     pipeline = Pipeline().with_stage("greet", greet, StageKind.TRANSFORM)
-    results = asyncio.run(pipeline.run(input_text="Ada"))
+    results: PipelineResults = asyncio.run(pipeline.run(input_text="Ada"))
     print(results["greet"].data["text"])
     #> Hello, Ada
     ```
     """
 
-    __slots__ = ("_outputs", "duration_ms", "error", "pipeline", "run_id")
+    __slots__ = ("_duration_ms", "_error", "_outputs", "_pipeline", "_run_id")
 
     def __init__(
         self,
@@ -60,16 +54,36 @@ class PipelineResults(Mapping[str, StageOutput]):
         duration_ms: float = 0.0,
         pipeline: str = "",
     ) -> None:
-        self._outputs = dict(outputs)
-        self.run_id = run_id
-        self.error = error
-        self.duration_ms = duration_ms
-        self.pipeline = pipeline
+        self._outputs: dict[str, StageOutput] = dict(require_mapping("PipelineResults", "outputs", outputs))
+        self._run_id = run_id
+        self._error = error
+        self._duration_ms = duration_ms
+        self._pipeline = pipeline
+
+    @property
+    def run_id(self) -> UUID | None:
+        """The run."""
+        return self._run_id
+
+    @property
+    def error(self) -> RunError | None:
+        """Why the run did not end well, or None."""
+        return self._error
+
+    @property
+    def duration_ms(self) -> float:
+        """How long the run took, in milliseconds."""
+        return self._duration_ms
+
+    @property
+    def pipeline(self) -> str:
+        """The pipeline's name."""
+        return self._pipeline
 
     def __getitem__(self, stage: str) -> StageOutput:
         try:
             return self._outputs[stage]
-        except KeyError:
+        except (KeyError, TypeError):  # the latter: nothing unhashable is a stage
             raise self._missing(stage) from None
 
     def __iter__(self) -> Iterator[str]:
@@ -103,7 +117,7 @@ class PipelineResults(Mapping[str, StageOutput]):
 
     def _missing(self, stage: str) -> MissingInputError:
         error = MissingInputError(stage, None)
-        error.fix = close_matches(str(stage), self._outputs.keys() - {stage}) or error.fix
+        error.fix = close_matches(stage, [name for name in self._outputs if name != stage]) or error.fix
         return error
 
     def __repr__(self) -> str:

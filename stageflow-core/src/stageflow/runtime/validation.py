@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any
 
-from stageflow.errors import BuildProblem, CycleDetectedError, PipelineValidationError, close_matches
+from stageflow.errors import BuildProblem, CycleDetectedError, PipelineValidationError, close_matches, shown
 from stageflow.stages.stage import StageKind
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["find_cycles", "find_problems", "raise_problems", "validate"]
 
 _MOST_HINTS = 10
+_TOO_LONG = 1e300  # seconds; no int beyond has a float
 
 
 def validate(specs: Sequence[StageSpec], *, pipeline: str, more: Iterable[BuildProblem] = ()) -> None:
@@ -58,7 +60,7 @@ def find_problems(specs: Sequence[StageSpec]) -> list[BuildProblem]:
         if not isinstance(spec.name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             continue
         if spec.name in by_name:
-            message = f"Two stages are called {spec.name!r}"
+            message = f"Two stages are called {shown(spec.name)}"
             problems.append(
                 BuildProblem("SF-BUILD-DUPLICATE", message, fix="Rename one of them", stages=[spec.name])
             )
@@ -86,13 +88,15 @@ def _route_problems(spec: StageSpec, known: Mapping[str, StageSpec]) -> Iterator
         if name in known and known[name].kind is StageKind.ROUTE
     ]
     if not routers:
-        message = f"Stage {spec.name!r} has route={', '.join(spec.route)!r}, but depends on no ROUTE stage"
+        message = f"Stage {shown(spec.name)} has route={shown(', '.join(spec.route))}, but depends on no ROUTE stage"
         fix = "Add the router to its dependencies, and declare it with StageKind.ROUTE"
     elif len(named := {text.partition(":")[0] for text in spec.route} & set(routers)) > 1 or (
         len(routers) > 1 and not all(text.partition(":")[0] in routers for text in spec.route)
     ):
         which = ", ".join(sorted(named or routers))
-        message = f"Stage {spec.name!r} has a route, and more than one router could decide about it: {which}"
+        message = (
+            f"Stage {shown(spec.name)} has a route, and more than one router could decide about it: {which}"
+        )
         fix = f"Say which one: route='{routers[0]}:{spec.route[0].rpartition(':')[2]}'"
     else:
         return
@@ -102,18 +106,17 @@ def _route_problems(spec: StageSpec, known: Mapping[str, StageSpec]) -> Iterator
 def _own_problems(spec: StageSpec) -> Iterator[BuildProblem]:
     name: Any = spec.name
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        message = f"{name!r} is not a name for a stage"
-        yield BuildProblem(
-            "SF-BUILD-NAME", message, fix="Use a printable text that is not empty", stages=[str(name)]
-        )
-        name = str(name)
+        message = f"{shown(name)} is not a name for a stage"
+        name = name if isinstance(name, str) else shown(name)
+        fix = "Use a printable text that is not empty"
+        yield BuildProblem("SF-BUILD-NAME", message, fix=fix, stages=[name])
     if not isinstance(spec.kind, StageKind):  # pyright: ignore[reportUnnecessaryIsInstance]
         kinds = ", ".join(f"StageKind.{kind.name}" for kind in StageKind)
-        message = f"Stage {name!r} has the kind {spec.kind!r}"
+        message = f"Stage {shown(name)} has the kind {shown(spec.kind)}"
         yield BuildProblem("SF-BUILD-KIND", message, fix=f"Use one of {kinds}", stages=[name])
     yield from _option_problems(spec, name)
     if spec.when is not None and (not callable(spec.when) or inspect.iscoroutinefunction(spec.when)):
-        message = f"when= of stage {name!r} is {spec.when!r}, which is not a plain function"
+        message = f"when= of stage {shown(name)} is {shown(spec.when)}, which is not a plain function"
         fix = "Pass a function of the stage's inputs that returns True or False; decide slower things in a ROUTE stage"
         yield BuildProblem("SF-BUILD-WHEN", message, fix=fix, stages=[name])
     yield from _runner_problems(spec, name)
@@ -123,8 +126,10 @@ def _option_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
     """Yield what no type checker was there to refuse."""
     timeout: Any = spec.timeout
     config: Any = spec.config
-    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):  # refuses NaN too
-        message = f"Stage {name!r} has a time limit of {timeout!r} seconds"
+    if timeout is not None and not (
+        isinstance(timeout, (int, float)) and (0 < timeout < _TOO_LONG or timeout == inf)  # refuses NaN too
+    ):
+        message = f"Stage {shown(name)} has a time limit of {shown(timeout)} seconds"
         yield BuildProblem("SF-BUILD-TIMEOUT", message, fix="Use a positive number of seconds", stages=[name])
     for option, value, fits, fix in (
         ("retry", spec.retry, hasattr(spec.retry, "max_attempts"), "Pass RetryPolicy(...)"),
@@ -137,7 +142,7 @@ def _option_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
         (
             "limit",
             spec.limit,
-            hasattr(spec.limit, "enter") or (isinstance(spec.limit, int) and spec.limit > 0),
+            hasattr(spec.limit, "enter") or (type(spec.limit) is int and spec.limit > 0),
             "Pass a positive number, or ConcurrencyLimit(...)",
         ),
         (
@@ -155,7 +160,7 @@ def _option_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
         ("route", spec.route, all(map(_is_text, spec.route)), "Pass a label, or several"),
     ):
         if value is not None and not fits:
-            message = f"{option}= of stage {name!r} is {value!r}, which is none"
+            message = f"{option}= of stage {shown(name)} is {shown(value)}, which is none"
             yield BuildProblem("SF-BUILD-OPTION", message, fix=fix, stages=[name])
 
 
@@ -166,7 +171,7 @@ def _is_text(value: object) -> bool:
 def _runner_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
     runner = spec.runner
     if spec.config and not isinstance(runner, (type, str)):
-        message = f"Stage {name!r} has a config, but its runner is not a class that could take it"
+        message = f"Stage {shown(name)} has a config, but its runner is not a class that could take it"
         fix = "Pass the class instead of an instance of it, or drop config="
         yield BuildProblem("SF-BUILD-CONFIG", message, fix=fix, stages=[name])
     if isinstance(runner, str):
@@ -181,16 +186,16 @@ def _runner_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
     if isinstance(runner, type) and method is not None:
         yield from _config_problems(spec, runner, name)
     if isinstance(runner, type) and method is None:
-        message = f"The class {runner.__qualname__}, the runner of stage {name!r}, has no execute()"
+        message = f"The class {runner.__qualname__}, the runner of stage {shown(name)}, has no execute()"
         yield BuildProblem(
             "SF-BUILD-RUNNER", message, fix="Give it: async def execute(self, ctx)", stages=[name]
         )
     elif not callable(called):
-        message = f"The runner of stage {name!r} is {runner!r}, which nothing can call"
+        message = f"The runner of stage {shown(name)} is {shown(runner)}, which nothing can call"
         fix = "Use a class with execute, an instance of one, an async function, or a stage made with @stage"
         yield BuildProblem("SF-BUILD-RUNNER", message, fix=fix, stages=[name])
     elif _is_plain_function(called):
-        message = f"The runner of stage {name!r} is not async: {called.__qualname__}()"
+        message = f"The runner of stage {shown(name)} is not async: {called.__qualname__}()"
         fix = "Write 'async def', and await run_in_thread(...) of stageflow.executors for blocking work"
         yield BuildProblem("SF-BUILD-NOT-ASYNC", message, fix=fix, stages=[name])
 
@@ -204,7 +209,7 @@ def _config_problems(spec: StageSpec, runner: type, name: str) -> Iterator[Build
     try:
         signature.bind(**spec.config)
     except TypeError as exc:
-        message = f"The config of stage {name!r} does not fit {runner.__qualname__}{signature}: {exc}"
+        message = f"The config of stage {shown(name)} does not fit {runner.__qualname__}{signature}: {exc}"
         fix = "Pass what the constructor takes by config={...}, or pass an instance as the runner"
         yield BuildProblem("SF-BUILD-CONFIG", message, fix=fix, stages=[name])
 
@@ -244,13 +249,15 @@ def _dependency_problems(
 ) -> Iterator[BuildProblem]:
     for dependency in dict.fromkeys(filter(_is_text, spec.dependencies)):
         if dependency == spec.name:
-            message = f"Stage {spec.name!r} depends on itself"
-            fix = f"Remove {spec.name!r} from its dependencies"
+            message = f"Stage {shown(spec.name)} depends on itself"
+            fix = f"Remove {shown(spec.name)} from its dependencies"
             yield BuildProblem("SF-BUILD-SELF-DEPENDENCY", message, fix=fix, stages=[spec.name])
         elif dependency not in known:
-            message = f"Stage {spec.name!r} depends on {dependency!r}, which is not in the pipeline"
-            fix = hints(dependency) or f"Add a stage {dependency!r}, or remove the dependency"
-            yield BuildProblem("SF-BUILD-UNKNOWN-DEPENDENCY", message, fix=fix, stages=[spec.name])
+            message = f"Stage {shown(spec.name)} depends on {shown(dependency)}, which is not in the pipeline"
+            fix = hints(dependency) or f"Add a stage {shown(dependency)}, or remove the dependency"
+            yield BuildProblem(
+                "SF-BUILD-UNKNOWN-DEPENDENCY", message, fix=fix, stages=[spec.name, dependency]
+            )
 
 
 def find_cycles(edges: Mapping[str, Sequence[str]]) -> list[list[str]]:

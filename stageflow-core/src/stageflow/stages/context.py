@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, final
 
-from stageflow.context.checks import wrong_type
-from stageflow.errors import PipelineCancelled
+from stageflow.context.checks import check_mapping, shown, text_of, wrong_type
+from stageflow.context.frozen import FrozenDict
+from stageflow.errors import PipelineCancelled, RunStateError
 from stageflow.stages.pipeline_context import PipelineContext, as_payload, ids_of
 from stageflow.stages.spec import StageSpec
 
@@ -126,13 +127,13 @@ class _DetachedScope:
         try:
             self.event_sink.try_emit(type=type, data={**ids_of(self.snapshot), **data})
         except Exception:
-            _logger.warning("The event sink %r raised on %r", self.event_sink, type, exc_info=True)
+            what = "The event sink %s raised on %s"
+            _logger.warning(what, shown(self.event_sink), shown(type), exc_info=True)
 
     def register_cleanup(self, callback: Callable[[], Awaitable[None]], name: str | None) -> None:
-        msg = (
-            f"Cannot register {name or callback!r}: this context belongs to no run, so nothing would call it"
-        )
-        raise RuntimeError(msg)
+        what = text_of(name or getattr(callback, "__name__", callback))
+        msg = f"Cannot register {what!r}: this context belongs to no run, so nothing would call it"
+        raise RunStateError(msg, fix="Register it in a stage, with the ctx that the stage is given")
 
 
 @final
@@ -156,8 +157,9 @@ class StageContext:
     ```
     """
 
-    __slots__ = ("_attempt", "_inputs", "_scope", "_spec")
+    __slots__ = ("_attempt", "_data", "_inputs", "_scope", "_spec")
 
+    _data: FrozenDict[str, Any]  # not there before it is first read
     _scope: RunScope
     _spec: StageSpec
     _inputs: StageInputs | None
@@ -171,10 +173,12 @@ class StageContext:
         timer: PipelineTimer,
         event_sink: EventSink | None = None,
     ) -> None:
-        if not hasattr(snapshot, "input_text") or not hasattr(timer, "elapsed_ms"):
-            raise wrong_type(
-                "StageContext", "snapshot, timer", "a ContextSnapshot and a PipelineTimer", snapshot
-            )
+        if not hasattr(snapshot, "input_text"):
+            raise wrong_type("StageContext", "snapshot", "a ContextSnapshot", snapshot)
+        if not hasattr(inputs, "ports"):
+            raise wrong_type("StageContext", "inputs", "StageInputs", inputs)
+        if not hasattr(timer, "elapsed_ms"):
+            raise wrong_type("StageContext", "timer", "a PipelineTimer", timer)
         self._scope = _DetachedScope(snapshot, inputs, timer, event_sink)
         self._spec = StageSpec(stage_name, None)
         self._inputs = inputs
@@ -201,6 +205,33 @@ class StageContext:
         if self._inputs is None:
             self._inputs = self._scope.inputs_of(self._spec.name)
         return self._inputs
+
+    @property
+    def data(self) -> FrozenDict[str, Any]:
+        """What the caller handed over as ``run(data=...)``, or in a ``PipelineContext``: a read-only copy.
+
+        Dicts, lists and sets in it are read-only as well; every other object is the caller's own. What interceptors
+        write into their ``ctx.data`` is not in it.
+
+        ```python
+        import asyncio
+
+        from stageflow import Pipeline, StageContext, stage
+
+
+        @stage
+        async def greet(ctx: StageContext) -> str:
+            return f"{ctx.data['greeting']}, {ctx.input_text}"
+
+
+        results = asyncio.run(Pipeline.from_stages(greet).run(input_text="Ada", data={"greeting": "Hello"}))
+        print(results.value(greet))
+        #> Hello, Ada
+        ```
+        """
+        if not hasattr(self, "_data"):
+            self._data = FrozenDict(self._scope.data)
+        return self._data
 
     @property
     def stage_name(self) -> str:
@@ -282,11 +313,16 @@ class StageContext:
     def record_stage_event(self, stage: str, status: str, **data: Any) -> None:
         """Emit ``stage.<status>`` about *stage*."""
         self._scope.emit(
-            f"stage.{status}", {"stage": stage, "status": status, "stage_name": self._spec.name, **data}
+            f"stage.{text_of(status)}",
+            {"stage": stage, "status": status, "stage_name": self._spec.name, **data},
         )
 
     def register_cleanup(self, callback: Callable[[], Awaitable[None]], *, name: str | None = None) -> None:
-        """Call *callback* when the run ends, however it ends; the last registered is called first."""
+        """Call *callback* when the run ends, however it ends; the last registered is called first.
+
+        Raises:
+            RunStateError: The context belongs to no run. Also a ``RuntimeError``.
+        """
         self._scope.register_cleanup(callback, name)
 
     def provider_call(
@@ -307,8 +343,7 @@ class StageContext:
         from stageflow.stages.provider_call import ProviderCall
 
         facts = {"pipeline_run_id": self.pipeline_run_id, "stage": self._spec.name, **context}
-        logger = self._scope.provider_call_logger
-        return ProviderCall(operation, provider, model_id, logger, get_circuit_breaker(), facts)
+        return ProviderCall(operation, provider, model_id, self._scope, get_circuit_breaker(), facts)
 
     @property
     def is_cancelled(self) -> bool:
@@ -342,7 +377,13 @@ class StageContext:
         service: str | None = None,
         db: Any = None,
     ) -> PipelineContext:
-        """Return a new ``PipelineContext`` with the same ids, sink, input and depth."""
+        """Return a new ``PipelineContext`` with the same ids, sink, input and depth.
+
+        Raises:
+            ArgumentTypeError: *data* or *configuration* is no mapping.
+        """
+        for argument, value in (("data", data), ("configuration", configuration)):
+            check_mapping("StageContext.as_pipeline_context", argument, value)
         context = PipelineContext.from_snapshot(
             self.snapshot,
             data=dict(data or {}),
@@ -373,5 +414,15 @@ def create_stage_context(
     timer: PipelineTimer,
     event_sink: EventSink | None = None,
 ) -> StageContext:
-    """Make a ``StageContext``; see the class."""
+    """Make a ``StageContext``; see the class.
+
+    ```python
+    from stageflow import ContextSnapshot, PipelineTimer, create_stage_context, create_stage_inputs
+
+    snapshot = ContextSnapshot(input_text="Ada")
+    ctx = create_stage_context(snapshot, create_stage_inputs(snapshot), "greet", PipelineTimer())
+    print(ctx.stage_name, ctx.input_text)
+    #> greet Ada
+    ```
+    """
     return StageContext(snapshot, inputs, stage_name, timer, event_sink)

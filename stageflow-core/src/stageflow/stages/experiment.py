@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast, final
 
-from stageflow.context.checks import check_name, items_of, wrong_type, wrong_value
+from stageflow.context.checks import (
+    check_name,
+    check_type,
+    items_of,
+    number_of,
+    text_of,
+    wrong_type,
+    wrong_value,
+)
 from stageflow.stages.output import StageOutput
 from stageflow.stages.stage import StageKind
 
@@ -31,7 +38,7 @@ def ab_route(key: object, variants: Mapping[str, float] | Iterable[str], *, expe
         experiment: What is tried. Two experiments split the same keys independently of each other.
 
     Raises:
-        ArgumentTypeError: Variants are no texts, or a share is no number.
+        ArgumentTypeError: Variants are no texts, a share is no number, or *experiment* is no text.
         ArgumentValueError: There are no variants, one is named twice, or a share is negative or no finite number.
 
     ```python
@@ -44,6 +51,7 @@ def ab_route(key: object, variants: Mapping[str, float] | Iterable[str], *, expe
     #> 100
     ```
     """
+    check_type(_OWNER, "experiment", experiment, str, "a str")
     return _Split(variants, experiment).of(key)
 
 
@@ -126,17 +134,15 @@ class _Split:
                 self._ends.append((end / total, name))
 
     def of(self, key: object, experiment: str | None = None) -> str:
-        text = f"{self._experiment if experiment is None else experiment}\0{key}"
+        text = f"{self._experiment if experiment is None else experiment}\0{text_of(key)}"
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         point = int.from_bytes(digest[: _BITS // 8], "big") / 2**_BITS
         return next((name for end, name in self._ends if point < end), self._ends[-1][1])
 
 
 def _check_share(share: Any) -> None:
-    if isinstance(share, bool) or not isinstance(share, (int, float)):
-        raise wrong_type(_OWNER, "variants", "numbers as shares", share)
-    if not math.isfinite(share) or share < 0:
-        raise wrong_value(_OWNER, "variants", "have a share that is negative or not finite", share)
+    expects, problem = "numbers as shares", "have a share that is negative or not finite"
+    number_of(_OWNER, "variants", share, expects=expects, problem=problem, least=0)
 
 
 def _who(ctx: StageContext) -> object:

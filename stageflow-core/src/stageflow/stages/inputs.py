@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
-from stageflow.context.checks import wrong_type, wrong_value
+from stageflow.context.checks import items_of, wrong_type, wrong_value
+from stageflow.context.record import Record
 from stageflow.errors import AmbiguousKeyError, MissingInputError, UndeclaredDependencyError
+from stageflow.stages.output import StageOutput
+from stageflow.stages.ports import StagePorts, create_stage_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from stageflow.context.snapshot import ContextSnapshot
-    from stageflow.stages.output import StageOutput
 
-__all__ = ["StageInputs", "UndeclaredDependencyError", "create_stage_inputs"]
+__all__ = [
+    "StageInputs",
+    "StagePorts",
+    "UndeclaredDependencyError",
+    "create_stage_inputs",
+    "create_stage_ports",
+]
 
 
 @final
-class StageInputs:
+class StageInputs(Record):
     """The snapshot of the run, and the outputs of the declared dependencies, in the order of their declaration.
+
+    Read-only.
 
     Args:
         snapshot: What the run was started with.
         prior_outputs: Outputs by stage.
-        ports: What the run injects into its stages, such as database handles.
+        ports: What the run injects into its stages, such as database handles: ``StagePorts``, or anything else.
         declared_deps: The stages that may be read; by default those in *prior_outputs*.
         stage_name: The reading stage, for errors.
         strict: False lets a test read any stage in *prior_outputs*.
+
+    Raises:
+        ArgumentTypeError: *prior_outputs* is no mapping of stages to outputs, or *declared_deps* no list of names.
 
     ```python
     from stageflow import ContextSnapshot, StageInputs, StageOutput
@@ -37,7 +51,14 @@ class StageInputs:
     ```
     """
 
-    __slots__ = ("declared_deps", "ports", "prior_outputs", "snapshot", "stage_name", "strict")
+    __match_args__ = ("snapshot", "prior_outputs", "ports", "declared_deps", "stage_name", "strict")
+    __slots__ = __match_args__
+    snapshot: ContextSnapshot
+    prior_outputs: Mapping[str, StageOutput]
+    ports: Any
+    declared_deps: frozenset[str]
+    stage_name: str | None
+    strict: bool
 
     def __init__(
         self,
@@ -48,16 +69,28 @@ class StageInputs:
         stage_name: str | None = None,
         strict: bool = True,  # noqa: FBT001, FBT002 - the published signature is positional
     ) -> None:
-        self.snapshot = snapshot
-        self.prior_outputs: Mapping[str, StageOutput] = prior_outputs if prior_outputs is not None else {}
-        self.ports = ports
-        if isinstance(declared_deps, str):  # one name, not its letters
+        if prior_outputs is None:
+            prior_outputs = {}
+        elif not isinstance(prior_outputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise wrong_type("StageInputs", "prior_outputs", "a mapping of stages to outputs", prior_outputs)
+        for output in prior_outputs.values():
+            if not isinstance(output, StageOutput):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise wrong_type("StageInputs", "prior_outputs", "a StageOutput for each stage", output)
+        if declared_deps is None:
+            declared_deps = prior_outputs
+        elif isinstance(declared_deps, str):  # one name, not its letters
             declared_deps = (declared_deps,)
-        self.declared_deps: frozenset[str] = frozenset(
-            self.prior_outputs if declared_deps is None else declared_deps
-        )
-        self.stage_name = stage_name
-        self.strict = strict
+        elif declared_deps.__class__ is not list:
+            declared_deps = items_of("StageInputs", "declared_deps", declared_deps)
+        for name in declared_deps:
+            if not isinstance(name, str):
+                raise wrong_type("StageInputs", "declared_deps", "names of stages", name)
+        _set_snapshot(self, snapshot)
+        _set_prior_outputs(self, prior_outputs)
+        _set_ports(self, ports)
+        _set_declared_deps(self, frozenset(declared_deps))
+        _set_stage_name(self, stage_name)
+        _set_strict(self, strict)
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return *key* from whichever dependency has it.
@@ -126,6 +159,16 @@ class StageInputs:
         return f"StageInputs(stage_name={self.stage_name!r}, outputs={list(self.prior_outputs)})"
 
 
+# Through the slots' descriptors, past the guard in ``Record.__setattr__``: most stages have their inputs made.
+_slots: Mapping[str, Any] = vars(StageInputs)
+_set_snapshot = _slots["snapshot"].__set__
+_set_prior_outputs = _slots["prior_outputs"].__set__
+_set_ports = _slots["ports"].__set__
+_set_declared_deps = _slots["declared_deps"].__set__
+_set_stage_name = _slots["stage_name"].__set__
+_set_strict = _slots["strict"].__set__
+
+
 def create_stage_inputs(
     snapshot: ContextSnapshot,
     *,
@@ -135,7 +178,21 @@ def create_stage_inputs(
     stage_name: str | None = None,
     strict: bool = True,
 ) -> StageInputs:
-    """Make ``StageInputs`` by keyword; see the class."""
+    """Make ``StageInputs`` by keyword; see the class.
+
+    ```python
+    from stageflow import ContextSnapshot, StageOutput
+    from stageflow.stages.inputs import create_stage_inputs, create_stage_ports
+
+    inputs = create_stage_inputs(
+        ContextSnapshot(),
+        prior_outputs={"greet": StageOutput.ok(text="hi")},
+        ports=create_stage_ports(db="a session"),
+    )
+    print(inputs.require_from("greet", "text"), inputs.ports.db)
+    #> hi a session
+    ```
+    """
     return StageInputs(snapshot, prior_outputs, ports, declared_deps, stage_name, strict)
 
 

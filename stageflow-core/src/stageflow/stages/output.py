@@ -51,6 +51,14 @@ class StageArtifact(Record):
         type: What it is.
         payload: The thing, or where it is.
         timestamp: When it was made; now, in UTC, by default.
+
+    ```python
+    from stageflow import StageArtifact, StageOutput
+
+    output = StageOutput.ok().__replace__(artifacts=(StageArtifact("chart", "sales.svg"),))
+    print(output.artifacts[0].type, output.artifacts[0].payload)
+    #> chart sales.svg
+    ```
     """
 
     __slots__ = ("payload", "timestamp", "type")
@@ -73,6 +81,23 @@ class StageEvent(Record):
         type: The event type.
         data: Its payload.
         timestamp: When it happened; now, in UTC, by default.
+
+    ```python
+    import asyncio
+
+    from stageflow import Pipeline, StageEvent, StageKind, StageOutput, StageStatus
+    from stageflow.events import ObservableEventSink
+
+
+    async def grade(ctx):
+        return StageOutput(StageStatus.OK, events=[StageEvent("essay.graded", {"mark": 7})])
+
+
+    sink = ObservableEventSink()
+    asyncio.run(Pipeline().with_stage("grade", grade, StageKind.WORK).run(sink=sink))
+    print([event["data"]["mark"] for event in sink.events if event["type"] == "essay.graded"])
+    #> [7]
+    ```
     """
 
     __slots__ = ("data", "timestamp", "type")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast, final
 
+from stageflow.context.checks import check_mapping, check_type, items_of, shown, text_of
 from stageflow.context.frozen import freeze, thaw
 from stageflow.context.identity import RunIdentity
 from stageflow.context.snapshot import ContextSnapshot
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PipelineContext", "as_payload", "extract_service", "ids_of"]
 
+_OWNER = "PipelineContext"
+_NONE = type(None)
 _logger = logging.getLogger("stageflow.events")
 
 
@@ -50,6 +53,9 @@ class PipelineContext:
         parent_run_id: The run that started this one.
         parent_stage_id: The stage that started this one.
         correlation_id: What ties this run to others.
+
+    Raises:
+        ArgumentTypeError: *data* or *configuration* is no mapping, *artifacts* no list or *snapshot* no snapshot.
 
     ```python
     from stageflow import PipelineContext
@@ -112,6 +118,10 @@ class PipelineContext:
         input_text: str | None = None,
         snapshot: ContextSnapshot | None = None,
     ) -> None:
+        check_mapping(_OWNER, "configuration", configuration)
+        check_mapping(_OWNER, "data", data)
+        check_type(_OWNER, "artifacts", artifacts, (list, _NONE), "a list or None")
+        check_type(_OWNER, "snapshot", snapshot, (ContextSnapshot, _NONE), "a ContextSnapshot or None")
         if snapshot is not None:
             pipeline_run_id, request_id = snapshot.pipeline_run_id, snapshot.request_id
             session_id, user_id = snapshot.session_id, snapshot.user_id
@@ -170,16 +180,19 @@ class PipelineContext:
 
     def set_stage_metadata(self, stage: str, metadata: dict[str, Any]) -> None:
         """Remember *metadata* about *stage*."""
+        check_type(f"{_OWNER}.set_stage_metadata", "stage", stage, str, "a str")
         self._stage_metadata[stage] = metadata
 
     def get_stage_metadata(self, stage: str) -> dict[str, Any] | None:
         """Return what was remembered about *stage*."""
+        check_type(f"{_OWNER}.get_stage_metadata", "stage", stage, str, "a str")
         return self._stage_metadata.get(stage)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the context as plain data; parents and correlation only if there are any."""
         plain: dict[str, Any] = {
             **ids_of(self),
+            "interaction_id": _text(self.interaction_id),
             "topology": self.topology,
             "execution_mode": self.execution_mode,
             "service": self.service,
@@ -188,11 +201,11 @@ class PipelineContext:
             "artifacts_count": len(self.artifacts),
         }
         if self.parent_run_id is not None:
-            plain["parent_run_id"] = str(self.parent_run_id)
+            plain["parent_run_id"] = text_of(self.parent_run_id)
         if self.parent_stage_id is not None:
             plain["parent_stage_id"] = self.parent_stage_id
         if self.correlation_id is not None:
-            plain["correlation_id"] = str(self.correlation_id)
+            plain["correlation_id"] = text_of(self.correlation_id)
         return plain
 
     def try_emit_event(self, type: str, data: Mapping[str, Any] | None = None) -> None:  # noqa: A002 - published
@@ -201,14 +214,15 @@ class PipelineContext:
         try:
             self.event_sink.try_emit(type=type, data=event)
         except Exception:
-            _logger.warning("The event sink %r raised on %r", self.event_sink, type, exc_info=True)
+            what = "The event sink %s raised on %s"
+            _logger.warning(what, shown(self.event_sink), shown(type), exc_info=True)
 
     def record_stage_event(
         self, *, stage: str, status: str, payload: Mapping[str, Any] | None = None
     ) -> None:
         """Emit ``stage.<stage>.<status>``."""
         moment = {"stage": stage, "status": status, "timestamp": self.now().isoformat()}
-        self.try_emit_event(f"stage.{stage}.{status}", {**moment, **(payload or {})})
+        self.try_emit_event(f"stage.{text_of(stage)}.{text_of(status)}", {**moment, **as_payload(payload)})
 
     @property
     def is_child_run(self) -> bool:
@@ -254,6 +268,9 @@ class PipelineContext:
             inherit_data: True copies all of the parent's data, names copy these.
             data_overrides: More data, which wins over what is inherited.
 
+        Raises:
+            ArgumentTypeError: *inherit_data* is neither a bool nor a list of names, or *data_overrides* no mapping.
+
         ```python
         from stageflow import PipelineContext
 
@@ -263,7 +280,12 @@ class PipelineContext:
         #> {'tone': 'calm'} 1 1
         ```
         """
-        names = (self.data if inherit_data else ()) if isinstance(inherit_data, bool) else inherit_data
+        owner = f"{_OWNER}.fork"
+        check_mapping(owner, "data_overrides", data_overrides)
+        if isinstance(inherit_data, bool):
+            names: Iterable[str] = self.data if inherit_data else ()
+        else:
+            names = items_of(owner, "inherit_data", inherit_data, str)
         child = PipelineContext(
             pipeline_run_id=child_run_id,
             request_id=self.request_id,
@@ -293,6 +315,7 @@ class PipelineContext:
 
     def get_parent_data(self, key: str, default: Any = None) -> Any:
         """Return what the parent's data held under *key* at the fork, read-only."""
+        check_type(f"{_OWNER}.get_parent_data", "key", key, str, "a str")
         return self._parent_data.get(key, default)
 
     def derive_for_stage(
@@ -305,11 +328,17 @@ class PipelineContext:
         ports: Any = None,
         strict: bool = True,
     ) -> StageContext:
-        """Return a ``StageContext`` that can read the outputs in *output_bag*."""
+        """Return a ``StageContext`` that can read the outputs in *output_bag*.
+
+        Raises:
+            ArgumentTypeError: *output_bag* is no ``OutputBag``, or *declared_deps* no list of names.
+        """
+        from stageflow.context.bags import OutputBag
         from stageflow.stages.context import StageContext
         from stageflow.stages.inputs import StageInputs
         from stageflow.stages.timer import PipelineTimer
 
+        check_type(f"{_OWNER}.derive_for_stage", "output_bag", output_bag, OutputBag, "an OutputBag")
         inputs = StageInputs(snapshot, output_bag.outputs(), ports, declared_deps, stage_name, strict)
         return StageContext(snapshot, inputs, stage_name, PipelineTimer(), self.event_sink)
 
@@ -346,7 +375,7 @@ def ids_of(source: ContextSnapshot | PipelineContext) -> dict[str, Any]:
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None else text_of(value)
 
 
 def as_payload(data: object) -> Mapping[str, Any]:
@@ -359,6 +388,9 @@ def as_payload(data: object) -> Mapping[str, Any]:
 def extract_service(topology: str | None) -> str | None:
     """Return the service that a topology's name begins with.
 
+    Raises:
+        ArgumentTypeError: *topology* is neither text nor None.
+
     ```python
     from stageflow import extract_service
 
@@ -366,6 +398,7 @@ def extract_service(topology: str | None) -> str | None:
     #> chat None chat
     ```
     """
+    check_type("extract_service", "topology", topology, (str, _NONE), "a str or None")
     if topology is None or topology.endswith("_kernel"):
         return None
     return topology.rpartition("_")[0] or topology

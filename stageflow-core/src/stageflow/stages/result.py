@@ -35,6 +35,17 @@ class StageResult:
         data: The output's data.
         error: Why it failed.
         output: The whole output, if there is one.
+
+    ```python
+    from datetime import UTC, datetime
+
+    from stageflow import StageOutput, StageResult
+
+    now = datetime.now(UTC)
+    result = StageResult.of("greet", StageOutput.ok(text="hi"), now, now)
+    print(result.name, result.status, result.data, result.duration_ms)
+    #> greet completed {'text': 'hi'} 0.0
+    ```
     """
 
     __slots__ = ("data", "ended_at", "error", "name", "output", "started_at", "status")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import Enum
-from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 if TYPE_CHECKING:
@@ -18,7 +17,20 @@ TRANSIENT_ERRORS: Final[tuple[type[Exception], ...]] = (TimeoutError, Connection
 
 
 class BackoffStrategy(Enum):
-    """How the bound of the wait grows from one attempt to the next."""
+    """How the bound of the wait grows from one attempt to the next.
+
+    ```python
+    from stageflow import RetryPolicy
+    from stageflow.stages import BackoffStrategy
+
+    for backoff in BackoffStrategy:
+        policy = RetryPolicy(base_delay=1, jitter=False, backoff=backoff)
+        print(backoff.value, [policy.delay(attempt) for attempt in (1, 2, 3)])
+    #> exponential [1.0, 2.0, 4.0]
+    #> linear [1.0, 2.0, 3.0]
+    #> constant [1.0, 1.0, 1.0]
+    ```
+    """
 
     EXPONENTIAL = "exponential"
     LINEAR = "linear"
@@ -30,6 +42,14 @@ class JitterStrategy(Enum):
 
     ``NONE`` waits for *d* itself, ``FULL`` between 0 and *d*, ``EQUAL`` between *d*/2 and *d*. ``DECORRELATED`` draws
     each wait between ``base_delay`` and three times the wait before; the backoff strategy has no say in it.
+
+    ```python
+    from stageflow import RetryPolicy
+    from stageflow.stages import JitterStrategy
+
+    print(0.5 <= RetryPolicy(base_delay=1, jitter=JitterStrategy.EQUAL).delay(1) <= 1)
+    #> True
+    ```
     """
 
     NONE = "none"
@@ -42,6 +62,7 @@ _StrategyT = TypeVar("_StrategyT", bound=Enum)
 
 _WORDS = {"retry": "retry", "fail": "failed", "failed": "failed"}
 _EXCEPTIONS = "exception classes"
+_MOST_STEPS = 2**53
 _GROWS_FOR = 64  # 2**n of a large n fits no float, and the bound is at max_delay long before
 
 
@@ -135,20 +156,22 @@ class RetryPolicy:
         #> True
         ```
         """
-        return _WORDS.get(status.value) in self.retry_on_status
+        return _WORDS.get(getattr(status, "value", "")) in self.retry_on_status
 
     def bound(self, attempt: int) -> float:
         """Return the bound of the wait after the given failed *attempt* (from 1), in seconds, without jitter."""
-        steps = min(attempt, _GROWS_FOR)
+        steps = min(_count(attempt), _GROWS_FOR)
         if self.backoff is BackoffStrategy.EXPONENTIAL:
             return min(self.max_delay, self.base_delay * 2.0 ** (steps - 1))
         if self.backoff is BackoffStrategy.LINEAR:
-            return min(self.max_delay, self.base_delay * attempt)
+            return min(self.max_delay, self.base_delay * min(attempt, _MOST_STEPS))
         return min(self.max_delay, self.base_delay)
 
     def delay(self, attempt: int, retry_after: float = 0.0) -> float:
         """Return the wait after the given failed *attempt* (from 1), in seconds."""
         bound = self.bound(attempt)
+        if isinstance(retry_after, bool) or not isinstance(retry_after, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise _wrong_type("retry_after", "seconds as a number", retry_after)
         if self.jitter is not JitterStrategy.NONE:
             from random import uniform  # a retry is rare, and the import is not cheap
 
@@ -167,12 +190,23 @@ class RetryPolicy:
         return f"RetryPolicy({self.max_attempts}, base_delay={self.base_delay}, max_delay={self.max_delay})"
 
 
+def _count(attempt: object) -> int:
+    if isinstance(attempt, bool) or not isinstance(attempt, int):
+        raise _wrong_type("attempt", "an int", attempt)
+    return attempt
+
+
 def _delay(argument: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _wrong_type(argument, "seconds as a number", value)
-    if not 0 <= value < inf:  # NaN compares as false
-        raise _wrong_value(argument, "must be zero or more seconds", value)
-    return float(value)
+    from stageflow.context.checks import number_of
+
+    return number_of(
+        "RetryPolicy",
+        argument,
+        value,
+        expects="seconds as a number",
+        problem="must be zero or more seconds",
+        least=0,
+    )
 
 
 def _exceptions(value: object) -> tuple[type[Exception], ...]:
@@ -194,15 +228,17 @@ def _exceptions(value: object) -> tuple[type[Exception], ...]:
 def _strategy(argument: str, kind: type[_StrategyT], value: object) -> _StrategyT:
     try:
         return kind(value)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter by the message about a very deep list
         known = " or ".join([repr(one.value) for one in kind])
         raise _wrong_value(argument, f"must be {known}", value) from None
 
 
-def _statuses(value: Iterable[str]) -> frozenset[str]:
+def _statuses(value: object) -> frozenset[str]:
+    if not hasattr(value, "__iter__"):
+        raise _wrong_type("retry_on_status", "names of statuses", value)
     words: set[str] = set()
-    for one in (value,) if isinstance(value, str) else value:
-        word = _WORDS.get(one)
+    for one in (value,) if isinstance(value, str) else cast("Iterable[object]", value):
+        word = _WORDS.get(one) if isinstance(one, str) else None
         if word is None:
             raise _wrong_value("retry_on_status", "may hold 'retry' and 'failed'", one)
         words.add(word)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, final
 
-from stageflow.context.checks import wrong_type
+from stageflow.context.checks import check_type, wrong_type
 from stageflow.context.frozen import FrozenDict
 from stageflow.context.record import Record
 from stageflow.stages.stage import StageKind
@@ -44,6 +44,21 @@ class StageSpec(Record):
             skipped. ``"router:label"`` says which router is meant where there are two.
         limit: How many executions of the stage may run at once, over all runs of the graph: a number, or a
             ``ConcurrencyLimit``.
+
+    ```python
+    import asyncio
+
+    from stageflow import StageGraph, StageSpec
+
+
+    async def step(ctx):
+        return {"after": sorted(ctx.inputs.prior_outputs)}
+
+
+    graph = StageGraph([StageSpec("a", step), StageSpec("b", step, dependencies=["a"])])
+    print(asyncio.run(graph.run())["b"].data)
+    #> {'after': ['a']}
+    ```
     """
 
     __match_args__ = (
@@ -107,8 +122,8 @@ class StageSpec(Record):
         put(self, "retry", retry)
         put(self, "executor", executor)
         needs: Any = getattr(runner, "needs", None)  # a stage made with @stage knows which values it needs
-        put(self, "requires", frozenset(_names("requires", requires)) | (needs[0] if needs else frozenset()))
-        put(self, "optional", frozenset(_names("optional", optional)) | (needs[1] if needs else frozenset()))
+        put(self, "requires", _name_set("requires", requires) | (needs[0] if needs else frozenset()))
+        put(self, "optional", _name_set("optional", optional) | (needs[1] if needs else frozenset()))
         put(self, "route", _names("route", route))
         put(self, "limit", limit)
 
@@ -124,3 +139,10 @@ def _names(argument: str, names: str | Iterable[str]) -> tuple[str, ...]:
     if not isinstance(names, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise wrong_type("StageSpec", argument, "names of stages", names)
     return tuple(names)
+
+
+def _name_set(argument: str, names: str | Iterable[str]) -> frozenset[str]:
+    found = _names(argument, names)
+    for name in found:
+        check_type("StageSpec", argument, name, str, "names of stages")
+    return frozenset(found)

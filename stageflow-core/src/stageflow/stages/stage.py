@@ -13,7 +13,15 @@ __all__ = ["Stage", "StageKind", "StageStatus"]
 
 
 class StageKind(StrEnum):
-    """What a stage is for."""
+    """What a stage is for.
+
+    ```python
+    from stageflow import StageKind
+
+    print(StageKind("guard") is StageKind.GUARD, StageKind.GUARD == "guard")
+    #> True True
+    ```
+    """
 
     TRANSFORM = "transform"
     ENRICH = "enrich"
@@ -24,7 +32,15 @@ class StageKind(StrEnum):
 
 
 class StageStatus(StrEnum):
-    """How one execution of a stage ended."""
+    """How one execution of a stage ended.
+
+    ```python
+    from stageflow import StageOutput, StageStatus
+
+    print(StageOutput.skip("nothing to do").status is StageStatus.SKIP)
+    #> True
+    ```
+    """
 
     OK = "ok"
     SKIP = "skip"
@@ -37,7 +53,9 @@ class Stage(Protocol):
     """A stage as a class.
 
     ```python
-    from stageflow import StageKind, StageOutput
+    import asyncio
+
+    from stageflow import Pipeline, Stage, StageKind, StageOutput
 
 
     class Greet:
@@ -45,7 +63,13 @@ class Stage(Protocol):
         kind = StageKind.TRANSFORM
 
         async def execute(self, ctx):
-            return StageOutput.ok(text=f"Hello, {ctx.snapshot.input_text}")
+            return StageOutput.ok(text=f"Hello, {ctx.input_text}")
+
+
+    greet: Stage = Greet()
+    pipeline = Pipeline().with_stage(greet.name, greet, greet.kind)
+    print(asyncio.run(pipeline.run(input_text="Ada"))["greet"].data["text"])
+    #> Hello, Ada
     ```
     """
 

@@ -111,19 +111,34 @@ class StageDef(Generic[T_co]):
     """A stage made of an async function; ``@stage`` makes them.
 
     Attributes:
+        function: The function.
         name: The stage's name: the function's, unless another was given.
         kind: What the stage is for.
         uses: The stages it needs, by parameter.
+
+    ```python
+    from stageflow import StageDef, StageKind, stage
+
+
+    @stage(kind=StageKind.ENRICH)
+    async def greet() -> str:
+        return "hi"
+
+
+    made: StageDef[str] = greet
+    print(made.name, made.kind)
+    #> greet enrich
+    ```
     """
 
-    __slots__ = ("_by_position", "_context", "_function", "_hints", "_options", "kind", "name", "uses")
+    __slots__ = ("_by_position", "_context", "_hints", "_options", "function", "kind", "name", "uses")
 
     def __init__(
         self, function: Callable[..., Awaitable[object]], name: str, kind: StageKind, options: dict[str, Any]
     ) -> None:
         self.name = name
         self.kind = kind
-        self._function = function
+        self.function = function
         self._options = options
         self._hints: dict[str, Any] | None = None
         parameters = inspect.signature(function).parameters
@@ -169,10 +184,10 @@ class StageDef(Generic[T_co]):
             for key, used in self.uses.items()
         }
         if self._by_position:
-            return self._wrap(await self._function(ctx, **arguments))
+            return self._wrap(await self.function(ctx, **arguments))
         if self._context is not None:
             arguments[self._context] = ctx
-        return self._wrap(await self._function(**arguments))
+        return self._wrap(await self.function(**arguments))
 
     def read(self, output: StageOutput | None, default: Any = NO_VALUE) -> T_co:
         """Return the typed value in *output*, or *default* if it holds none.
@@ -223,7 +238,7 @@ class StageDef(Generic[T_co]):
             NameError: An annotation names something that is not defined in the function's module.
         """
         if self._hints is None:
-            self._hints = get_type_hints(self._function, include_extras=True)
+            self._hints = get_type_hints(self.function, include_extras=True)
         return self._hints
 
     def problems(self, dependencies: Iterable[str]) -> list[BuildProblem]:
@@ -249,7 +264,7 @@ class StageDef(Generic[T_co]):
             fix = "Correct the name, or import the type at module level (not under TYPE_CHECKING, not in a function)"
             return [BuildProblem("SF-BUILD-ANNOTATION", message, fix=fix, stages=[self.name])]
         found: list[BuildProblem] = []
-        for key, parameter in inspect.signature(self._function).parameters.items():
+        for key, parameter in inspect.signature(self.function).parameters.items():
             if key in self.uses:
                 found += self._use_problems(key, hints)
             elif parameter.kind in _VARIADIC:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from stageflow.context import ContextSnapshot, Conversation, RunIdentity
+from stageflow.context.checks import check_mapping, check_type, items_of
 from stageflow.stages.context import StageContext
 from stageflow.stages.inputs import StageInputs
 from stageflow.stages.output import StageOutput
@@ -58,6 +59,9 @@ def create_test_snapshot(
         extensions: The application's own data.
         **more: Further arguments of ``ContextSnapshot``.
 
+    Raises:
+        ArgumentTypeError: An argument has the wrong type.
+
     ```python
     from stageflow.testing import create_test_snapshot
 
@@ -75,7 +79,7 @@ def create_test_snapshot(
         interaction_id=_some(interaction_id),
     )
     if messages is not None:
-        more["conversation"] = Conversation(list(messages))
+        more["conversation"] = Conversation(items_of("create_test_snapshot", "messages", messages))
     return ContextSnapshot(
         ids,
         extensions=extensions,
@@ -109,6 +113,9 @@ def create_test_stage_context(
         declared_deps: What it declares. Inputs are not strict here: any of *prior_outputs* may be read.
         **snapshot_fields: What ``create_test_snapshot`` takes.
 
+    Raises:
+        ArgumentTypeError: An argument has the wrong type.
+
     ```python
     from stageflow.testing import create_test_stage_context
 
@@ -117,6 +124,9 @@ def create_test_stage_context(
     #> hi Hello test_stage
     ```
     """
+    owner = "create_test_stage_context"
+    check_mapping(owner, "prior_outputs", prior_outputs)
+    check_type(owner, "inputs", inputs, (StageInputs, type(None)), "StageInputs or None")
     if snapshot is None:
         snapshot = create_test_snapshot(**snapshot_fields) if inputs is None else inputs.snapshot
     elif snapshot_fields:

@@ -28,6 +28,16 @@ class FaultyStage:
         injected: How often the fault has happened. A stage that suspends less often than the fault wants never meets
             it, so a test asks for this.
         suspensions: How often the latest call has suspended.
+
+    ```python
+    from stageflow import Pipeline
+    from stageflow.testing import FaultyStage, ScriptedStage, fault, run_virtual
+
+    stage: FaultyStage = fault(ScriptedStage({"n": 1}, name="ask"), raises=ConnectionError("no route"), at=0)
+    results = run_virtual(Pipeline().with_stage(stage.name, stage, stage.kind).run(raise_errors=False))
+    print(results.error.original, stage.injected)
+    #> no route 1
+    ```
     """
 
     def __init__(

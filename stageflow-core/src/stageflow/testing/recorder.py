@@ -226,7 +226,7 @@ def _unsound(events: list[RunEvent], end: str | None) -> Iterator[str]:
     started = vocabulary.PIPELINE_STARTED
     if types[0] != started or types.count(started) != 1:
         yield f"A run starts once, with {started!r}: it came {types.count(started)} times, after {types[0]!r}"
-    ends = [one for one in types if one in _ENDS]
+    ends = [one for one in types if _is_text(one) and one in _ENDS]
     if len(ends) != 1:
         yield f"A run has exactly one terminal event, not {ends or 'none'}"
     elif types[-1] != ends[0]:
@@ -266,16 +266,24 @@ def _unpaired_stage(words: list[str], about: list[RunEvent]) -> str | None:
 def _word(event: RunEvent, stage: str) -> str | None:
     """Return the last word of a lifecycle event of *stage*; None for other events."""
     start = f"stage.{stage}."
-    if event.stage not in (stage, None) or not event.type.startswith(start):
+    if event.stage not in (stage, None) or not _is_text(event.type) or not event.type.startswith(start):
         return None
     word = event.type.removeprefix(start)
     return word if word in _TERMINAL or word in (_STARTED, _RETRYING) else None
 
 
+def _is_text(type: object) -> bool:  # noqa: A002 - the event's type
+    """Say whether an event's type is one; a stage may emit what is none."""
+    return isinstance(type, str)
+
+
 def _matches(event: RunEvent, pattern: str) -> bool:
     if "*" not in pattern:
         return event.type == pattern
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), event.type) is not None
+    return (
+        _is_text(event.type)
+        and re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), event.type) is not None
+    )
 
 
 def _line(event: RunEvent, first: int) -> str:

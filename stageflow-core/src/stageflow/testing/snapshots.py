@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stageflow.context import ArgumentValueError, ContextSnapshot
+from stageflow.context.checks import require_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,6 +98,7 @@ def snapshot_from_dict_strict(
         **require: What ``validate_snapshot`` takes.
 
     Raises:
+        ArgumentTypeError: *data* is no mapping.
         ArgumentValueError: Something is wrong, or the data has keys that no snapshot has; also a ``ValueError``.
 
     ```python
@@ -113,9 +115,9 @@ def snapshot_from_dict_strict(
     ```
     """
     known = {*ContextSnapshot().to_dict(), "created_at"}
-    unknown = sorted(str(key) for key in data if key not in known)
+    owner = "snapshot_from_dict_strict"
+    unknown = sorted(str(key) for key in require_mapping(owner, "data", data) if key not in known)
     if unknown:
-        owner = "snapshot_from_dict_strict"
         raise ArgumentValueError(owner, "data", f"has keys that no snapshot has: {', '.join(unknown)}")
     return validate_snapshot_strict(ContextSnapshot.from_dict(data, extension_types), **require)
 
