@@ -119,7 +119,8 @@ class Run:
         """What nobody may catch, such as a stage's ``KeyboardInterrupt``, or an error of the machinery itself."""
         context = copy_context()
         context.run(_current.set, self)
-        self._outcomes = Outcomes(self, graph, self.data.get("_timeout_ms") if self.data else None)
+        limit_ms = self.data.get("_timeout_ms") if self.data else None
+        self._outcomes = Outcomes(self, graph, self._emitter, limit_ms)
         self._scheduler = Scheduler(self._outcomes, context)
 
     # --- what the contexts of its stages see ------------------------------------------------------------
@@ -428,14 +429,10 @@ class Run:
         """Emit the wide event of a settled stage, if the graph wants it."""
         wide = self._graph.wide_events
         if wide is not None and wide.stages and self.listening:
-            from datetime import UTC, datetime, timedelta
-
             from stageflow.stages.result import StageResult
 
-            now = datetime.now(UTC)
-            result = StageResult.of(
-                stage, output, now - timedelta(milliseconds=output.duration_ms or 0.0), now
-            )
+            now_ns = monotonic_ns()
+            result = StageResult.of(stage, output, now_ns - round((output.duration_ms or 0.0) * 1e6), now_ns)
             self.emit(
                 wide.emitter.stage_event_type, wide.emitter.build_stage_payload(ctx=self, result=result)
             )

@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from contextvars import Context
 
+    from stageflow.runtime.compilation import CompiledStage
     from stageflow.runtime.deadlines import Deadlines
-    from stageflow.runtime.outcomes import Attempt, Outcomes
+    from stageflow.runtime.outcomes import Outcomes
 
-__all__ = ["Interruption", "Scheduler"]
+__all__ = ["Attempt", "Interruption", "Scheduler"]
 
 
 class Interruption(Enum):
@@ -49,6 +50,30 @@ class Interruption(Enum):
 
     STOPPED = auto()
     TIMED_OUT = auto()
+
+
+@final
+class Attempt:
+    """An attempt that has suspended; one that never does needs no more than its context.
+
+    Attributes:
+        stage: The stage.
+        timeout: Its limit, in seconds.
+        started_ns: When it began, on the monotonic clock.
+        task: The Task that drives it.
+        interrupted: Why it was asked to stop, if it was.
+    """
+
+    __slots__ = ("interrupted", "stage", "started_ns", "task", "timeout")
+
+    def __init__(
+        self, stage: CompiledStage, started_ns: int, timeout: float | None, task: asyncio.Task[None]
+    ) -> None:
+        self.stage = stage
+        self.started_ns = started_ns
+        self.timeout = timeout
+        self.task = task
+        self.interrupted: Interruption | None = None
 
 
 TURN_NS: Final = 1_000_000
@@ -66,7 +91,6 @@ class Scheduler:
 
     __slots__ = (
         "_backoffs",
-        "_context",
         "_deadlines",
         "_lanes",
         "_loop",
@@ -75,13 +99,14 @@ class Scheduler:
         "_starting",
         "_suspended",
         "_waiter",
+        "context",
         "ready",
         "stopping",
     )
 
     def __init__(self, outcomes: Outcomes, context: Context) -> None:
         self._outcomes = outcomes
-        self._context = context
+        self.context = context
         self._loop = asyncio.get_running_loop()
         self._lanes: set[asyncio.Task[None]] = set()
         self._starting: set[asyncio.Task[None]] = set()  # lanes that have been created and not begun
@@ -109,7 +134,7 @@ class Scheduler:
         missing = len(self.ready) - len(self._starting)
         for _ in range(min(missing, _LANES_AT_ONCE)):
             # Created inside the run's context, so that what a lane does between stages sees nothing of theirs.
-            task = self._context.run(self._loop.create_task, self._lane())
+            task = self.context.run(self._loop.create_task, self._lane())
             self._lanes.add(task)
             self._starting.add(task)
             task.add_done_callback(self._lane_ended)
@@ -170,19 +195,19 @@ class Scheduler:
 
     def _interrupt(self, attempt: Attempt, why: Interruption) -> None:
         """Ask a stage to stop: once for its time limit, and once for the end of the run."""
-        if attempt.task is not None and attempt.interrupted is not why:
+        if attempt.interrupted is not why:
             # A stage that is over its limit stays so, whatever else is asked of it.
             if attempt.interrupted is None:
                 attempt.interrupted = why
             attempt.task.cancel()
 
-    def _suspend(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+    def _suspend(self, stage: CompiledStage, started_ns: int, task: asyncio.Task[None]) -> Attempt:
         """A stage is about to suspend for the first time: its lane stays with it, others take over the rest."""
-        attempt.task = task
+        attempt = Attempt(stage, started_ns, self._outcomes.limit_of(stage), task)
         self._suspended[attempt] = None
         if self.stopping:  # the stage itself stopped the run while it ran inline
             self._interrupt(attempt, Interruption.STOPPED)
-            return
+            return attempt
         if attempt.timeout is not None:
             if self._deadlines is None:
                 from stageflow.runtime import deadlines
@@ -190,9 +215,10 @@ class Scheduler:
                 self._deadlines = deadlines.Deadlines(
                     self._loop, self._time_out, self._suspended.__contains__
                 )
-            spent = (monotonic_ns() - attempt.started_ns) / 1e9
+            spent = (monotonic_ns() - started_ns) / 1e9
             self._deadlines.add(self._loop.time() + attempt.timeout - spent, attempt)
         self.grow()
+        return attempt
 
     def _time_out(self, attempt: Attempt) -> None:
         self._interrupt(attempt, Interruption.TIMED_OUT)
@@ -206,21 +232,24 @@ class Scheduler:
     @coroutine
     def _drive(self, task: asyncio.Task[None]) -> Generator[Any, Any, None]:  # noqa: C901, PLR0912, PLR0915 - one hot loop
         """Run ready stages, one after another, until none is left or this lane may not be used again."""
-        outcomes, ready, context = self._outcomes, self.ready, self._context
-        turn_ns = monotonic_ns()
+        outcomes, ready, context = self._outcomes, self.ready, self.context
+        now_ns = turn_ns = monotonic_ns()
         while ready:
-            attempt = outcomes.enter(ready.popleft())
-            if attempt is None:
+            number = ready.popleft()
+            ctx = outcomes.enter(number)
+            if ctx is None:
                 now_ns = monotonic_ns()
             else:
                 own = context.copy()
                 value: object = None
                 error: BaseException | None = None
+                attempt: Attempt | None = None
                 closing = False
+                started_ns = monotonic_ns()
                 try:
-                    step = own.run(attempt.start)
+                    step = outcomes.calls[number](ctx)
                     waiting = own.run(step.send, None)
-                    self._suspend(attempt, task)
+                    attempt = self._suspend(outcomes.stages[number], started_ns, task)
                     while True:
                         try:
                             sent = yield waiting
@@ -238,24 +267,24 @@ class Scheduler:
                     if closing:
                         raise
                     error = exc
-                if attempt.task is not None:
-                    self._suspended.pop(attempt, None)
                 now_ns = monotonic_ns()
-                if attempt.task is not None:  # it suspended, so the loop has had its turn
-                    turn_ns = now_ns
-                rest = outcomes.leave(attempt, value, error, now_ns)
+                if attempt is not None:
+                    del self._suspended[attempt]
+                    turn_ns = now_ns  # it suspended, so the loop has had its turn
+                rest = outcomes.leave(ctx, number, value, error, attempt, now_ns - started_ns)
                 if rest is not None:
                     self.grow()
                     yield from rest
                 # On Python before 3.13 a request stays pending in the Task even if the stage took it back.
-                if (
-                    attempt.interrupted is not None
-                    or task.cancelling()
-                    or getattr(task, "_must_cancel", False)
-                ):
+                if getattr(task, "_must_cancel", False) or (attempt is not None and self._spent(attempt)):
                     break  # invariant 2
             if now_ns - turn_ns > TURN_NS:
                 self.grow()
                 yield
                 turn_ns = monotonic_ns()
         self.grow()  # invariant 4
+
+    @staticmethod
+    def _spent(attempt: Attempt) -> bool:
+        """Say whether a stage was asked to stop, so that its lane may have a request left that is nobody else's."""
+        return attempt.interrupted is not None or bool(attempt.task.cancelling())
