@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
@@ -21,7 +20,7 @@ from stageflow.interceptors.base import attention
 from stageflow.interceptors.chain import RetryRequestedError, as_output
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.progress import Progress, SkipReason
-from stageflow.runtime.scheduler import Interruption
+from stageflow.runtime.attempt import Interruption
 from stageflow.stages.context import StageContext
 from stageflow.stages.output import StageOutput
 from stageflow.stages.retry import DEFAULT_RETRY
@@ -37,7 +36,8 @@ if TYPE_CHECKING:
     from stageflow.runtime.graph import StageGraph
     from stageflow.runtime.guard_retry import GuardLoop, GuardRounds
     from stageflow.runtime.run import Run
-    from stageflow.runtime.scheduler import Attempt, Scheduler
+    from stageflow.runtime.attempt import Attempt
+    from stageflow.runtime.scheduler import Scheduler
 
 __all__ = ["Outcomes", "said"]
 
@@ -118,7 +118,8 @@ class Outcomes:
     def _attach(self) -> None:
         """Ask the interceptors whether the run concerns them, and take up the calls with the hooks of those."""
         self._generation = attention.generation
-        active = self._scheduler.context.run(self._graph.active_in, self._run)
+        hooked = self._graph.hooked
+        active = self._scheduler.context.run(self._graph.active_in, self._run) if hooked else ()
         self.calls = self._graph.calls(active)
         self._watchers = [one for one in self._graph.watchers if one not in active]
 
@@ -142,6 +143,10 @@ class Outcomes:
                 self._emit(stage, vocabulary.STAGE_CANCELLED, {"attempt": self._attempts.get(number, 0) or 1})
             elif number not in self._rounds:  # else the end of its last round has been told
                 self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": SkipReason.RUN_STOPPED})
+
+    def release(self) -> None:
+        """The run has ended: let go of those who refer to this, so that all is freed without the cyclic collector."""
+        del self._run, self._scheduler
 
     # --- what the scheduler asks ------------------------------------------------------------------------
 
@@ -256,22 +261,28 @@ class Outcomes:
     def _settle(self, stage: CompiledStage, output: StageOutput, ctx: StageContext) -> None:
         status = output.status
         if status is not StageStatus.OK:
-            self._regular = False
-            if status is not StageStatus.SKIP and status is not StageStatus.CANCEL:
-                self._settle_failure(stage, output, ctx)
-                return
+            self._settle_irregularly(stage, output, ctx)
+            return
         self._hand_over(stage, output)
         if self._guards and stage.number in self._guards:
             rounds = self._guards[stage.number].rounds
             self._run.emit(vocabulary.GUARD_RETRY_RECOVERED, {"stage": stage.name, "attempts": rounds})
-        if status is StageStatus.OK:
-            if self._emitter.listening:
-                event = self._completed.copy()
-                event["stage"] = stage.name
-                event["duration_ms"] = output.duration_ms
-                event["attempt"] = ctx.attempt
-                self._emitter.send(stage.completed, event)
+        emitter = self._emitter
+        if emitter.listening:
+            event = self._completed.copy()
+            event["stage"] = stage.name
+            event["duration_ms"] = output.duration_ms
+            event["attempt"] = ctx.attempt
+            emitter.send(stage.completed, event)
+
+    def _settle_irregularly(self, stage: CompiledStage, output: StageOutput, ctx: StageContext) -> None:
+        """A stage answered something else than OK."""
+        self._regular = False
+        status = output.status
+        if status is not StageStatus.SKIP and status is not StageStatus.CANCEL:
+            self._settle_failure(stage, output, ctx)
             return
+        self._hand_over(stage, output)
         data: dict[str, Any] = {"duration_ms": output.duration_ms, "attempt": ctx.attempt}
         if status is StageStatus.SKIP:
             self._emit(stage, vocabulary.STAGE_SKIPPED, {**data, "reason": output.data.get("reason", "")})
@@ -293,9 +304,7 @@ class Outcomes:
 
     def _hand_over(self, stage: CompiledStage, output: StageOutput, kept: str | None = None) -> None:
         """Keep an output, forward what came with it, and make ready whoever waited for it last."""
-        scheduler = self._scheduler
-        ready = deque[int]() if scheduler.stopping else scheduler.ready
-        self.progress.settle(stage, output, ready, kept)
+        self.progress.settle(stage, output, self._scheduler.ready, kept)
         if self._reopened:
             self._reopened.discard(stage.number)
         if output.artifacts:

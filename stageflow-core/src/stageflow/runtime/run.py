@@ -219,6 +219,8 @@ class Run:
         if self._recorder is not None:
             self._recorder.ended(results, self._status())
             cancelled = await self._insist(self._recorder.finish()) or cancelled
+        self._outcomes.release()
+        self._scheduler.release()
         if self.fatal is not None:
             raise self.fatal
         if cancelled is not None:

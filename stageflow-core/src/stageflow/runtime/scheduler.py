@@ -29,63 +29,42 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from enum import Enum, auto
 from time import monotonic_ns
-from types import coroutine
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Final, final
+
+from stageflow.runtime.attempt import Attempt, Interruption
+from stageflow.runtime.lane import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Iterable
     from contextvars import Context
 
     from stageflow.runtime.compilation import CompiledStage
     from stageflow.runtime.deadlines import Deadlines
     from stageflow.runtime.outcomes import Outcomes
 
-__all__ = ["Attempt", "Interruption", "Scheduler"]
+__all__ = ["Scheduler"]
 
-
-class Interruption(Enum):
-    """Why a stage was asked to stop."""
-
-    STOPPED = auto()
-    TIMED_OUT = auto()
-
-
-@final
-class Attempt:
-    """An attempt that has suspended; one that never does needs no more than its context.
-
-    Attributes:
-        stage: The stage.
-        timeout: Its limit, in seconds.
-        started_ns: When it began, on the monotonic clock.
-        task: The Task that drives it.
-        interrupted: Why it was asked to stop, if it was.
-    """
-
-    __slots__ = ("interrupted", "stage", "started_ns", "task", "timeout")
-
-    def __init__(
-        self, stage: CompiledStage, started_ns: int, timeout: float | None, task: asyncio.Task[None]
-    ) -> None:
-        self.stage = stage
-        self.started_ns = started_ns
-        self.timeout = timeout
-        self.task = task
-        self.interrupted: Interruption | None = None
-
-
-TURN_NS: Final = 1_000_000
 _LANES_AT_ONCE: Final = 2
 
 
 @final
+class _Nothing(deque[int]):
+    """The ready stages of a run that is ending: there are none, whatever becomes ready."""
+
+    def append(self, number: int, /) -> None:
+        """Forget it."""
+
+    def extend(self, numbers: Iterable[int], /) -> None:
+        """Forget them."""
+
+
+@final
 class Scheduler:
-    """Drives one run; see the module for how.
+    """Keeps the lanes of one run; see the module for how.
 
     Args:
-        outcomes: Says what an attempt is and what its end means.
+        outcomes: Says how an attempt begins and what its end means.
         context: The context variables that every stage gets a copy of.
     """
 
@@ -94,22 +73,22 @@ class Scheduler:
         "_deadlines",
         "_lanes",
         "_loop",
-        "_outcomes",
         "_parked",
         "_starting",
         "_suspended",
         "_waiter",
         "context",
+        "outcomes",
         "ready",
         "stopping",
     )
 
     def __init__(self, outcomes: Outcomes, context: Context) -> None:
-        self._outcomes = outcomes
+        self.outcomes = outcomes
         self.context = context
         self._loop = asyncio.get_running_loop()
         self._lanes: set[asyncio.Task[None]] = set()
-        self._starting: set[asyncio.Task[None]] = set()  # lanes that have been created and not begun
+        self._starting = 0  # lanes that have been created and not begun
         self._suspended: dict[Attempt, None] = {}  # in the order of suspension
         self._backoffs: dict[int, asyncio.TimerHandle] = {}
         self._parked: set[int] = set()  # stages that wait for a place under a limit
@@ -131,20 +110,40 @@ class Scheduler:
 
     def grow(self) -> None:
         """Open lanes for ready stages that no lane is on its way to."""
-        missing = len(self.ready) - len(self._starting)
+        missing = len(self.ready) - self._starting
+        if missing <= 0:
+            return
         for _ in range(min(missing, _LANES_AT_ONCE)):
+            self._starting += 1
             # Created inside the run's context, so that what a lane does between stages sees nothing of theirs.
-            task = self.context.run(self._loop.create_task, self._lane())
-            self._lanes.add(task)
-            self._starting.add(task)
-            task.add_done_callback(self._lane_ended)
+            self._lanes.add(self.context.run(self._loop.create_task, Lane(self)))
+
+    def lane_begins(self) -> None:
+        """A lane takes its first step."""
+        self._starting -= 1
+
+    def lane_ends(self, task: asyncio.Task[None]) -> None:
+        """A lane takes no further step."""
+        self._lanes.discard(task)
+        self.grow()  # invariant 4
+        self._wake()
+
+    def lane_lost(self) -> None:
+        """Somebody has cancelled a lane before its first step."""
+        self._starting -= 1
+        self._loop.call_soon(self._bury)
+
+    def _bury(self) -> None:
+        self._lanes = {task for task in self._lanes if not task.done()}
+        self.grow()
+        self._wake()
 
     def stop(self) -> None:
         """Start nothing more, and ask everything that is suspended to stop."""
         if self.stopping:
             return
         self.stopping = True
-        self.ready.clear()
+        self.ready = _Nothing()
         self._parked.clear()
         self.close()
         for attempt in tuple(self._suspended):
@@ -158,6 +157,10 @@ class Scheduler:
         self._backoffs.clear()
         if self._deadlines is not None:
             self._deadlines.close()
+
+    def release(self) -> None:
+        """The run has ended: let go of what refers to it."""
+        del self.context
 
     def again(self, number: int, delay: float) -> None:
         """Make a stage ready again after *delay* seconds; it holds no lane meanwhile."""
@@ -180,17 +183,9 @@ class Scheduler:
         self.ready.append(number)
         self.grow()
 
-    def _lane_ended(self, task: asyncio.Task[None]) -> None:
-        self._lanes.discard(task)
-        self._starting.discard(task)  # if somebody cancelled it before its first step
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._outcomes.crash(error)
-        self.grow()
-        self._wake()
-
     def _wake(self) -> None:
         waiter = self._waiter
-        if waiter is not None and not waiter.done() and self.idle:
+        if waiter is not None and self.idle and not waiter.done():
             waiter.set_result(None)
 
     def _interrupt(self, attempt: Attempt, why: Interruption) -> None:
@@ -201,9 +196,10 @@ class Scheduler:
                 attempt.interrupted = why
             attempt.task.cancel()
 
-    def _suspend(self, stage: CompiledStage, started_ns: int, task: asyncio.Task[None]) -> Attempt:
+    def suspended(self, number: int, started_ns: int, task: asyncio.Task[None]) -> Attempt:
         """A stage is about to suspend for the first time: its lane stays with it, others take over the rest."""
-        attempt = Attempt(stage, started_ns, self._outcomes.limit_of(stage), task)
+        outcomes = self.outcomes
+        attempt = Attempt(started_ns, outcomes.limit_of(outcomes.stages[number]), task)
         self._suspended[attempt] = None
         if self.stopping:  # the stage itself stopped the run while it ran inline
             self._interrupt(attempt, Interruption.STOPPED)
@@ -220,71 +216,9 @@ class Scheduler:
         self.grow()
         return attempt
 
+    def ended(self, attempt: Attempt) -> None:
+        """A stage that had suspended has ended."""
+        del self._suspended[attempt]
+
     def _time_out(self, attempt: Attempt) -> None:
         self._interrupt(attempt, Interruption.TIMED_OUT)
-
-    async def _lane(self) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._starting.discard(task)
-            await self._drive(task)
-
-    @coroutine
-    def _drive(self, task: asyncio.Task[None]) -> Generator[Any, Any, None]:  # noqa: C901, PLR0912, PLR0915 - one hot loop
-        """Run ready stages, one after another, until none is left or this lane may not be used again."""
-        outcomes, ready, context = self._outcomes, self.ready, self.context
-        now_ns = turn_ns = monotonic_ns()
-        while ready:
-            number = ready.popleft()
-            ctx = outcomes.enter(number)
-            if ctx is None:
-                now_ns = monotonic_ns()
-            else:
-                own = context.copy()
-                value: object = None
-                error: BaseException | None = None
-                attempt: Attempt | None = None
-                closing = False
-                started_ns = monotonic_ns()
-                try:
-                    step = outcomes.calls[number](ctx)
-                    waiting = own.run(step.send, None)
-                    attempt = self._suspend(outcomes.stages[number], started_ns, task)
-                    while True:
-                        try:
-                            sent = yield waiting
-                        except GeneratorExit:
-                            closing = True
-                            own.run(step.close)
-                            raise
-                        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the stage's to handle
-                            waiting = own.run(step.throw, exc)
-                        else:
-                            waiting = own.run(step.send, sent)
-                except StopIteration as end:
-                    value = end.value
-                except BaseException as exc:
-                    if closing:
-                        raise
-                    error = exc
-                now_ns = monotonic_ns()
-                if attempt is not None:
-                    del self._suspended[attempt]
-                    turn_ns = now_ns  # it suspended, so the loop has had its turn
-                rest = outcomes.leave(ctx, number, value, error, attempt, now_ns - started_ns)
-                if rest is not None:
-                    self.grow()
-                    yield from rest
-                # On Python before 3.13 a request stays pending in the Task even if the stage took it back.
-                if getattr(task, "_must_cancel", False) or (attempt is not None and self._spent(attempt)):
-                    break  # invariant 2
-            if now_ns - turn_ns > TURN_NS:
-                self.grow()
-                yield
-                turn_ns = monotonic_ns()
-        self.grow()  # invariant 4
-
-    @staticmethod
-    def _spent(attempt: Attempt) -> bool:
-        """Say whether a stage was asked to stop, so that its lane may have a request left that is nobody else's."""
-        return attempt.interrupted is not None or bool(attempt.task.cancelling())
