@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from stageflow.stages.spec import StageSpec
     from stageflow.stages.stage import StageKind
 
-__all__ = ["BaseInterceptor", "ErrorAction", "InterceptorContext", "InterceptorResult", "Invocation", "attention"]
+__all__ = [
+    "BaseInterceptor",
+    "ErrorAction",
+    "InterceptorContext",
+    "InterceptorResult",
+    "Invocation",
+    "attention",
+]
 
 
 class ErrorAction(Enum):

@@ -87,7 +87,7 @@ def hears_of_failures(interceptor: BaseInterceptor) -> bool:
 
 
 def compile_chain(stage: str, body: Body, interceptors: Sequence[BaseInterceptor]) -> Body:
-    """Return *body* inside the hooks of *interceptors*, which are given outermost first; *body* itself if there are none."""
+    """Return *body* inside the hooks of *interceptors*, outermost first; *body* itself if there are none."""
     if not interceptors:
         return body
 
@@ -167,7 +167,9 @@ class _Link:
 
     def report(self, error: Exception, hook: str) -> None:
         """Log the exception of a hook, which changes nothing."""
-        _logger.warning("Interceptor %r raised in %s() around stage %r", self.name, hook, self.stage, exc_info=error)
+        _logger.warning(
+            "Interceptor %r raised in %s() around stage %r", self.name, hook, self.stage, exc_info=error
+        )
 
 
 @final
@@ -192,7 +194,7 @@ class _Section:
         """Run the chain, of which this is the outermost section."""
         return await self.run(Invocation(ctx))
 
-    async def run(self, invocation: Invocation) -> StageOutput:
+    async def run(self, invocation: Invocation) -> StageOutput:  # noqa: C901, PLR0912 - the rules of hooks, in order
         """Call the hooks and the rest; see the picture."""
         entered: list[tuple[_Link, InterceptorContext]] = []
         output: StageOutput | None = None
@@ -212,7 +214,9 @@ class _Section:
                 if output is not None:
                     break
             else:
-                output = await (self._rest(invocation) if self._whole else self._around(*entered[-1], invocation))
+                output = await (
+                    self._rest(invocation) if self._whole else self._around(*entered[-1], invocation)
+                )
         except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - the hooks hear of it, then it is raised
             error = exc
         for link, ctx in reversed(entered):
@@ -250,7 +254,11 @@ class _Section:
         try:
             return as_output(self._stage, await around(self._stage, call, ctx))
         except Exception as exc:
-            if link.guards or isinstance(exc, CriticalInterceptorError) or any(exc is one for one in outcomes):
+            if (
+                link.guards
+                or isinstance(exc, CriticalInterceptorError)
+                or any(exc is one for one in outcomes)
+            ):
                 raise
             link.report(exc, "around")
         if not outcomes:

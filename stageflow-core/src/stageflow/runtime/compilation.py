@@ -13,6 +13,7 @@ from stageflow.stages.stage import StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+    from typing import TypeGuard
 
     from stageflow.interceptors.base import BaseInterceptor
     from stageflow.protocols import StageResolver
@@ -182,7 +183,7 @@ def _body(spec: StageSpec) -> Body:
     return run if _is_async_def(run) else _awaiting(spec.name, run)
 
 
-def _is_async_def(runner: object) -> bool:
+def _is_async_def(runner: object) -> TypeGuard[Body]:
     """Say whether calling *runner* does nothing but make a coroutine."""
     function = runner.__func__ if isinstance(runner, MethodType) else runner
     return isinstance(function, FunctionType) and bool(function.__code__.co_flags & CO_COROUTINE)

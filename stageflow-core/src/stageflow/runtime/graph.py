@@ -266,7 +266,9 @@ def _concerned(interceptor: BaseInterceptor, run: Run) -> bool:
     try:
         return interceptor.attach(run)
     except Exception:
-        _logger.warning("Interceptor %r raised in attach(); its hooks are called", interceptor.name, exc_info=True)
+        _logger.warning(
+            "Interceptor %r raised in attach(); its hooks are called", interceptor.name, exc_info=True
+        )
         return True
 
 

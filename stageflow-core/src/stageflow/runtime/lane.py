@@ -154,7 +154,7 @@ class Lane(Coroutine[Any, Any, None]):
 
     def _next(self) -> Any:
         """Run ready stages, one after another, until one suspends, none is left, or others must have a turn."""
-        scheduler, task = self._scheduler, self._task
+        scheduler, task = self._scheduler, cast("asyncio.Task[None]", self._task)
         outcomes, context = scheduler.outcomes, scheduler.context
         while scheduler.ready:
             number = scheduler.ready.popleft()

@@ -18,9 +18,9 @@ from stageflow.errors import (
 from stageflow.events import vocabulary
 from stageflow.interceptors.base import attention
 from stageflow.interceptors.chain import RetryRequestedError, as_output
+from stageflow.runtime.attempt import Interruption
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.progress import Progress, SkipReason
-from stageflow.runtime.attempt import Interruption
 from stageflow.stages.context import StageContext
 from stageflow.stages.output import StageOutput
 from stageflow.stages.retry import DEFAULT_RETRY
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from stageflow.events.emitter import RunEmitter
     from stageflow.interceptors.base import BaseInterceptor
     from stageflow.runtime.admission import StagePlaces
+    from stageflow.runtime.attempt import Attempt
     from stageflow.runtime.compilation import Body, CompiledStage
     from stageflow.runtime.graph import StageGraph
     from stageflow.runtime.guard_retry import GuardLoop, GuardRounds
     from stageflow.runtime.run import Run
-    from stageflow.runtime.attempt import Attempt
     from stageflow.runtime.scheduler import Scheduler
 
 __all__ = ["Outcomes", "said"]
@@ -80,7 +80,9 @@ class Outcomes:
 
     _scheduler: Scheduler
 
-    def __init__(self, run: Run, graph: StageGraph, emitter: RunEmitter, stage_limit_ms: float | None) -> None:
+    def __init__(
+        self, run: Run, graph: StageGraph, emitter: RunEmitter, stage_limit_ms: float | None
+    ) -> None:
         self._run = run
         self._graph = graph
         self._emitter = emitter

@@ -110,7 +110,7 @@ class Run:
         self._failure: StageExecutionError | None = None  # the first
         self._given_up: asyncio.Future[None] | None = None
         self._begun = False  # a run that was never let in has no events
-        self.ended = False
+        self.ended: bool = False
         """Whether nothing of the run is alive any more."""
         self._recorder: RunRecorder | None = None
         self._cleanup: CleanupRegistry | None = None
@@ -219,7 +219,8 @@ class Run:
         if self._recorder is not None:
             self._recorder.ended(results, self._status())
             cancelled = await self._insist(self._recorder.finish()) or cancelled
-        self._outcomes.release()
+        if self._begun:
+            self._outcomes.release()
         self._scheduler.release()
         if self.fatal is not None:
             raise self.fatal
@@ -264,6 +265,8 @@ class Run:
     def _arm(self) -> list[Callable[[], object]]:
         """Listen to whatever may end the run from outside; what is returned undoes that."""
         disarm: list[Callable[[], object]] = []
+        if self._timeout is None and self._token is None and self._context is None and self._parent is None:
+            return disarm
         loop, home = asyncio.get_running_loop(), threading.get_ident()
 
         def cancel(reason: str = "the context was marked as cancelled") -> None:

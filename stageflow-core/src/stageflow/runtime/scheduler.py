@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextvars import Context
 
-    from stageflow.runtime.compilation import CompiledStage
     from stageflow.runtime.deadlines import Deadlines
     from stageflow.runtime.outcomes import Outcomes
 

@@ -97,8 +97,9 @@ class _Fields(Record):
     """
 
     __slots__ = ("artifacts", "data", "duration_ms", "error", "events", "status", "value", "version")
-    __setattr__ = object.__setattr__
-    __delattr__ = object.__delattr__  # one slot of the type holds both
+    if not TYPE_CHECKING:
+        __setattr__ = object.__setattr__
+        __delattr__ = object.__delattr__  # one slot of the type holds both
 
 
 @final

@@ -10,6 +10,7 @@ from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from stageflow.stages.output import StageOutput
 
 __all__ = ["StageResult"]
