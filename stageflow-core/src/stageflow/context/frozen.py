@@ -40,6 +40,7 @@ __all__ = [
     "FrozenList",
     "ReadOnlySet",
     "freeze",
+    "freeze_flat",
     "freeze_in_slices",
     "thaw",
 ]
@@ -320,6 +321,23 @@ def freeze(value: _T) -> _T:
     elif type(value) in _PASS or not isinstance(value, _CONTAINERS):
         return value
     return cast("_T", _convert(value, _FREEZING))
+
+
+def freeze_flat(value: dict[Any, Any]) -> FrozenDict[Any, Any] | None:
+    """Freeze a dict that holds nothing that can hold something, at the cost of a copy; None for any other.
+
+    ```python
+    from stageflow.context.frozen import freeze_flat
+
+    print(freeze_flat({"text": "hi"}), freeze_flat({"texts": ["hi"]}))
+    #> {'text': 'hi'} None
+    ```
+    """
+    if is_tracked(value):
+        return None
+    frozen: FrozenDict[Any, Any] = _new_dict(FrozenDict)
+    _fill_dict(frozen, value)
+    return frozen
 
 
 def freeze_in_slices(value: _T, *, items: int = 20_000) -> Generator[None, None, _T]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from stageflow.errors import shown
 from stageflow.events.sink import NoOpEventSink
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["RunEmitter", "RunEvent"]
 
 _logger = logging.getLogger("stageflow.events")
+_STAMP_NS: Final = 1_000_000
 
 
 @final
@@ -74,31 +75,51 @@ class RunEmitter:
         listening: False when nobody listens; whoever would build an event asks this first.
     """
 
-    __slots__ = ("_base", "_broken", "_sequence", "_sinks", "listening")
+    __slots__ = ("_base", "_broken", "_sequence", "_sinks", "_stamp", "_stamped_ns", "listening")
 
     def __init__(self, sinks: Iterable[EventSink], base: Callable[[], Mapping[str, Any]]) -> None:
         self._sinks = tuple(sink for sink in sinks if sink.__class__ is not NoOpEventSink)
         self.listening = bool(self._sinks)
         self._base: Mapping[str, Any] = base() if self.listening else {}
         self._sequence = 0
+        self._stamp = ""
+        self._stamped_ns = -_STAMP_NS
         self._broken: set[int] = set()
 
     def emit(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002 - the event's type
         """Hand one event to every sink. Never raises; keys of *data* win over the run's."""
-        if not self.listening:
-            return
+        if self.listening:
+            now_ns = monotonic_ns()
+            self._deliver(type, {**self._base, "timestamp": self._timestamp(now_ns), **data}, now_ns)
+
+    def form(self, **fields: Any) -> dict[str, Any]:
+        """Return an event with all its keys in place, to be copied, filled in and given to ``send`` many times."""
+        return {**self._base, "timestamp": "", **fields, "sequence": 0, "monotonic_ns": 0}
+
+    def send(self, type: str, event: dict[str, Any]) -> None:  # noqa: A002 - the event's type
+        """Hand an event that was made from a form to every sink. Never raises."""
+        now_ns = monotonic_ns()
+        event["timestamp"] = self._timestamp(now_ns)
+        self._deliver(type, event, now_ns)
+
+    def _timestamp(self, now_ns: int) -> str:
+        """Return the time of day, accurate to a millisecond; ``monotonic_ns`` is exact.
+
+        To format a time of day takes longer than all the rest of an event.
+        """
+        if now_ns - self._stamped_ns >= _STAMP_NS:
+            self._stamped_ns = now_ns
+            self._stamp = datetime.now(UTC).isoformat()
+        return self._stamp
+
+    def _deliver(self, type: str, event: dict[str, Any], now_ns: int) -> None:  # noqa: A002 - the event's type
         self._sequence += 1
-        event = {
-            **self._base,
-            "timestamp": datetime.now(UTC).isoformat(),
-            **data,
-            "sequence": self._sequence,
-            "monotonic_ns": monotonic_ns(),
-        }
-        alone = len(self._sinks) == 1
-        for sink in self._sinks:
+        event["sequence"] = self._sequence
+        event["monotonic_ns"] = now_ns
+        sinks = self._sinks
+        for sink in sinks:
             try:
-                sink.try_emit(type=type, data=event if alone else dict(event))
+                sink.try_emit(type=type, data=event if len(sinks) == 1 else dict(event))
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as exc:  # noqa: BLE001 - a sink is somebody else's code and must not break a run

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from datetime import UTC, datetime
 from enum import Enum, auto
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
     from uuid import UUID
 
     from stageflow.context.snapshot import ContextSnapshot
-    from stageflow.stages.context import StageContext
+    from stageflow.stages.context import RunScope, StageContext
     from stageflow.stages.output import StageOutput
     from stageflow.stages.result import StageResult
     from stageflow.stages.retry import RetryPolicy
     from stageflow.stages.spec import StageSpec
     from stageflow.stages.stage import StageKind
 
-__all__ = ["BaseInterceptor", "ErrorAction", "InterceptorContext", "InterceptorResult", "Invocation"]
+__all__ = [
+    "BaseInterceptor",
+    "ErrorAction",
+    "InterceptorContext",
+    "InterceptorResult",
+    "Invocation",
+    "attention",
+]
 
 
 class ErrorAction(Enum):
@@ -106,14 +113,15 @@ class InterceptorResult:
 class Invocation:
     """One passage of one attempt through the chain: what its interceptors share."""
 
-    __slots__ = ("_data", "body_output", "observations", "stage", "started_at")
+    __slots__ = ("_data", "_observations", "body_output", "result", "stage", "started_ns")
 
     def __init__(self, stage: StageContext) -> None:
         self.stage = stage
-        self.started_at = datetime.now(UTC)
+        self.started_ns = monotonic_ns()
         self._data: MutableMapping[str, Any] | None = None
-        self.observations: dict[str, dict[str, Any]] = {}
+        self._observations: dict[str, dict[str, Any]] | None = None
         self.body_output: StageOutput | None = None
+        self.result: StageResult | None = None
 
     @property
     def data(self) -> MutableMapping[str, Any]:
@@ -121,6 +129,13 @@ class Invocation:
         if self._data is None:
             self._data = ChainMap({}, self.stage.scope.data)
         return self._data
+
+    @property
+    def observations(self) -> dict[str, dict[str, Any]]:
+        """What interceptors noted, by their names."""
+        if self._observations is None:
+            self._observations = {}
+        return self._observations
 
 
 @final
@@ -243,6 +258,19 @@ class InterceptorContext:
         self.stage.try_emit_event(type, data)
 
 
+@final
+class _Attention:
+    """Counts how often some interceptor's interest has changed; only ever compared."""
+
+    __slots__ = ("generation",)
+
+    def __init__(self) -> None:
+        self.generation = 0
+
+
+attention = _Attention()
+
+
 class BaseInterceptor:
     """Wraps every attempt of every stage; subclasses override the hooks that they need.
 
@@ -294,6 +322,37 @@ class BaseInterceptor:
     ) -> StageOutput:
         """Run in place of the rest of the chain, which is ``await call()``."""
         return await call()
+
+    def attach(
+        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
+    ) -> bool:
+        """Say whether the hooks concern a run. To a run that they do not concern, the interceptor costs nothing.
+
+        Asked as the run starts, and in its context: context variables that are set here are seen by all its stages.
+        Asked again in every run when somebody has called ``reconsider``.
+
+        Args:
+            run: The run.
+            inner: The interceptors further in that the run concerns.
+            outer: The interceptors further out, which are asked later.
+        """
+        return True
+
+    def failed(
+        self, stage_name: str, output: StageOutput, error: BaseException | None, ctx: StageContext
+    ) -> None:
+        """Hear of an attempt that raised, or answered FAIL or RETRY, in a run that the hooks do not concern.
+
+        Args:
+            stage_name: The stage.
+            output: How the attempt ended: FAIL or RETRY.
+            error: What it raised, if it did.
+            ctx: The context of the attempt.
+        """
+
+    def reconsider(self) -> None:
+        """Ask for ``attach`` to be called again in the runs that are under way: its answer may be another now."""
+        attention.generation += 1
 
     def stage_timeout(self, stage: StageSpec) -> float | None:
         """Declare, at build, the limit of one attempt of *stage* in seconds. The executor enforces it."""

@@ -1,12 +1,21 @@
-"""Folds interceptors around the body of a stage, once, when a graph is built."""
+"""Folds interceptors around the body of a stage, once for all the runs that they concern.
+
+```
+   before A ─► before B ─► around B ( before C ─► body ─► after C ) ─► after B ─► after A
+   └──────── one section ─────────┘ └──── the next section ───────┘
+```
+
+A *section* is what lies between two ``around`` hooks: its interceptors' hooks are called one after another from a
+single coroutine. So an interceptor costs its own hooks and no coroutine of the chain's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast, final
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, cast, final
 
 from stageflow.errors import CriticalInterceptorError, StageContractError
 from stageflow.interceptors.base import (
@@ -21,16 +30,23 @@ from stageflow.stages.result import StageResult
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from stageflow.stages.context import StageContext
 
-    Body = Callable[[StageContext], Awaitable[object]]
+    Body = Callable[[StageContext], Coroutine[Any, Any, object]]
     Around = Callable[[str, Callable[[], Awaitable[StageOutput]], InterceptorContext], Awaitable[StageOutput]]
-    Before = Callable[[str, InterceptorContext], Awaitable[InterceptorResult | None]]
-    Layer = Callable[[Invocation], Awaitable[StageOutput]]
+    Rest = Callable[[Invocation], Awaitable[StageOutput]]
 
-__all__ = ["InterceptorChain", "RetryRequestedError", "as_output", "compile_chain", "sort_interceptors"]
+__all__ = [
+    "InterceptorChain",
+    "RetryRequestedError",
+    "as_output",
+    "compile_chain",
+    "hears_of_failures",
+    "is_hooked",
+    "sort_interceptors",
+]
 
 _logger = logging.getLogger("stageflow.interceptors")
 _HOOKS = ("before", "after", "on_error", "around")
@@ -60,29 +76,34 @@ def sort_interceptors(interceptors: Iterable[BaseInterceptor]) -> InterceptorCha
     return InterceptorChain(sorted(interceptors, key=lambda one: one.priority))
 
 
-def compile_chain(stage: str, body: Body, interceptors: Iterable[BaseInterceptor]) -> Body:
-    """Return *body* with those interceptors around it that override a hook; *body* itself if none does."""
-    hooked = [one for one in sort_interceptors(interceptors) if any(_overrides(one, hook) for hook in _HOOKS)]
-    if not hooked:
+def is_hooked(interceptor: BaseInterceptor) -> bool:
+    """Say whether an interceptor does anything around an attempt."""
+    return any(_overrides(interceptor, hook) for hook in _HOOKS)
+
+
+def hears_of_failures(interceptor: BaseInterceptor) -> bool:
+    """Say whether an interceptor wants to be told of failures in runs that do not concern it otherwise."""
+    return _overrides(interceptor, "failed")
+
+
+def compile_chain(stage: str, body: Body, interceptors: Sequence[BaseInterceptor]) -> Body:
+    """Return *body* inside the hooks of *interceptors*, outermost first; *body* itself if there are none."""
+    if not interceptors:
         return body
 
     async def innermost(invocation: Invocation) -> StageOutput:
-        result = body(invocation.stage)
-        if not hasattr(result, "__await__"):
-            what = f"Its runner returned {type(result).__name__} instead of something to await"
-            raise StageContractError(stage, what, fix="Write the stage as 'async def'")
-        invocation.body_output = as_output(stage, await result)
-        return invocation.body_output
+        invocation.body_output = output = as_output(stage, await body(invocation.stage))
+        return output
 
-    layer: Layer = innermost
-    for interceptor in reversed(hooked):
-        layer = _Layer(stage, interceptor, layer)
-    outermost = layer
-
-    async def chain(ctx: StageContext) -> StageOutput:
-        return await outermost(Invocation(ctx))
-
-    return chain
+    rest: Rest = innermost
+    links: list[_Link] = []
+    for interceptor in reversed(interceptors):
+        link = _Link(stage, interceptor)
+        if link.around is not None and links:
+            rest = _Section(stage, links, rest).run
+            links = []
+        links.insert(0, link)
+    return _Section(stage, links, rest).enter
 
 
 def as_output(stage: str, value: object) -> StageOutput:
@@ -106,72 +127,124 @@ def _overrides(interceptor: BaseInterceptor, hook: str) -> bool:
 
 
 @final
-class _Layer:
-    """One interceptor around the rest of the chain of one stage."""
+class _Link:
+    """One interceptor around one stage: its hooks, those that it overrides, and what their errors mean."""
 
-    __slots__ = ("_after", "_around", "_before", "_inner", "_interceptor", "_on_error", "_stage")
+    __slots__ = ("after", "around", "before", "fallback", "guards", "name", "on_error", "stage")
 
-    def __init__(self, stage: str, interceptor: BaseInterceptor, inner: Layer) -> None:
-        self._stage = stage
-        self._interceptor = interceptor
-        self._inner = inner
-        self._before = interceptor.before if _overrides(interceptor, "before") else None
-        self._after = interceptor.after if _overrides(interceptor, "after") else None
-        self._on_error = interceptor.on_error if _overrides(interceptor, "on_error") else None
-        self._around = interceptor.around if _overrides(interceptor, "around") else None
+    def __init__(self, stage: str, interceptor: BaseInterceptor) -> None:
+        self.stage = stage
+        self.name = interceptor.name
+        self.guards = getattr(interceptor, "fail_closed", True)
+        self.before = interceptor.before if _overrides(interceptor, "before") else None
+        self.after = interceptor.after if _overrides(interceptor, "after") else None
+        self.on_error = interceptor.on_error if _overrides(interceptor, "on_error") else None
+        self.around = interceptor.around if _overrides(interceptor, "around") else None
+        self.fallback = interceptor.fallback
 
-    async def __call__(self, invocation: Invocation) -> StageOutput:
-        ctx = InterceptorContext(invocation, self._interceptor.name)
-        output = None if self._before is None else await self._short_circuit(self._before, ctx)
-        if output is None:
-            try:
-                if self._around is None:
-                    output = await self._inner(invocation)
-                else:
-                    output = await self._run_around(self._around, invocation, ctx)
-            except asyncio.CancelledError:
-                await self._leave(invocation, ctx, StageOutput.cancel("interrupted"))
-                raise
-            except RetryRequestedError as exc:
-                await self._leave(invocation, ctx, StageOutput.retry(str(exc)))
-                raise
-            except Exception as exc:  # noqa: BLE001 - whatever the stage raises
-                output = await self._recover(invocation, ctx, exc)
-        await self._leave(invocation, ctx, output)
-        return output
+    def instead(self, result: object) -> StageOutput | None:
+        """Return what takes the place of the stage, if ``before`` said so.
 
-    async def _short_circuit(self, before: Before, ctx: InterceptorContext) -> StageOutput | None:
-        """Enter; returns what takes the place of the stage, if anything does."""
-        try:
-            result = self._checked(await before(self._stage, ctx))
-        except Exception as exc:  # noqa: BLE001 - whatever the hook raises
-            if self._guards(exc):
-                raise _noted(
-                    exc, f"raised in before() of interceptor {self._interceptor.name!r}"
-                ) from exc.__cause__
-            self._report("before", exc)
-            return None
-        if result is None or result.stage_ran:
+        Raises:
+            StageContractError: It returned something else than an ``InterceptorResult``.
+        """
+        if not isinstance(result, InterceptorResult):
+            what = f"before() of interceptor {self.name!r} returned {result!r}"
+            raise StageContractError(self.stage, what, fix="Return an InterceptorResult or None")
+        if result.stage_ran:
             return None
         if result.error is not None:
             return StageOutput.fail(result.error or "refused")
-        return as_output(self._stage, result.result)
+        return as_output(self.stage, result.result)
 
-    def _checked(self, result: object) -> InterceptorResult | None:
-        if result is None or isinstance(result, InterceptorResult):
-            return result
-        what = f"before() of interceptor {self._interceptor.name!r} returned {result!r}"
-        raise StageContractError(self._stage, what, fix="Return an InterceptorResult or None")
+    def raises(self, error: Exception, hook: str) -> Exception | None:
+        """Return *error* to be raised if a hook's exception fails the stage; else log it."""
+        if self.guards or isinstance(error, CriticalInterceptorError):
+            error.add_note(f"raised in {hook}() of interceptor {self.name!r}")
+            return error
+        self.report(error, hook)
+        return None
 
-    async def _run_around(
-        self, around: Around, invocation: Invocation, ctx: InterceptorContext
-    ) -> StageOutput:
+    def report(self, error: Exception, hook: str) -> None:
+        """Log the exception of a hook, which changes nothing."""
+        _logger.warning(
+            "Interceptor %r raised in %s() around stage %r", self.name, hook, self.stage, exc_info=error
+        )
+
+
+@final
+class _Section:
+    """Interceptors whose hooks are called from one coroutine, around the rest of the chain.
+
+    Args:
+        stage: The stage.
+        links: The interceptors, outermost first. Only the last may have an ``around``.
+        rest: What they are around.
+    """
+
+    __slots__ = ("_links", "_rest", "_stage", "_whole")
+
+    def __init__(self, stage: str, links: Sequence[_Link], rest: Rest) -> None:
+        self._stage = stage
+        self._links = tuple(links)
+        self._rest = rest
+        self._whole = links[-1].around is None
+
+    async def enter(self, ctx: StageContext) -> StageOutput:
+        """Run the chain, of which this is the outermost section."""
+        return await self.run(Invocation(ctx))
+
+    async def run(self, invocation: Invocation) -> StageOutput:  # noqa: C901, PLR0912 - the rules of hooks, in order
+        """Call the hooks and the rest; see the picture."""
+        entered: list[tuple[_Link, InterceptorContext]] = []
+        output: StageOutput | None = None
+        error: BaseException | None = None
+        try:
+            for link in self._links:
+                ctx = InterceptorContext(invocation, link.name)
+                if link.before is not None:
+                    try:
+                        result = await link.before(self._stage, ctx)
+                        if result is not None:
+                            output = link.instead(result)
+                    except Exception as exc:
+                        if link.raises(exc, "before") is not None:
+                            raise
+                entered.append((link, ctx))
+                if output is not None:
+                    break
+            else:
+                output = await (
+                    self._rest(invocation) if self._whole else self._around(*entered[-1], invocation)
+                )
+        except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - the hooks hear of it, then it is raised
+            error = exc
+        for link, ctx in reversed(entered):
+            try:
+                if error is not None and not isinstance(error, (asyncio.CancelledError, RetryRequestedError)):
+                    output, error = await self._recover(link, ctx, cast("Exception", error))
+                if link.after is not None:
+                    await link.after(self._stage, _result(self._stage, output, error, invocation), ctx)
+            except asyncio.CancelledError as exc:
+                error = exc
+            except Exception as exc:  # noqa: BLE001 - whatever after() raises
+                # If the stage has failed already, that error comes first.
+                if error is None and output is not None and output.status is StageStatus.OK:
+                    error = link.raises(exc, "after")
+                else:
+                    link.report(exc, "after")
+        if error is not None:
+            raise error
+        return cast("StageOutput", output)
+
+    async def _around(self, link: _Link, ctx: InterceptorContext, invocation: Invocation) -> StageOutput:
         """Run the hook in place of the rest; of one that only watches, an error of its own changes nothing."""
+        around = cast("Around", link.around)
         outcomes: list[StageOutput | Exception] = []  # of the rest, which the hook calls once, as a rule
 
         async def call() -> StageOutput:
             try:
-                output = await self._inner(invocation)
+                output = await self._rest(invocation)
             except Exception as exc:
                 outcomes.append(exc)
                 raise
@@ -181,66 +254,59 @@ class _Layer:
         try:
             return as_output(self._stage, await around(self._stage, call, ctx))
         except Exception as exc:
-            if self._guards(exc) or any(exc is one for one in outcomes):
+            if (
+                link.guards
+                or isinstance(exc, CriticalInterceptorError)
+                or any(exc is one for one in outcomes)
+            ):
                 raise
-            self._report("around", exc)
+            link.report(exc, "around")
         if not outcomes:
-            return await self._inner(invocation)
+            return await self._rest(invocation)
         if isinstance(outcomes[-1], Exception):
             raise outcomes[-1]
         return outcomes[-1]
 
     async def _recover(
-        self, invocation: Invocation, ctx: InterceptorContext, error: Exception
-    ) -> StageOutput:
-        """Ask ``on_error``; returns the fallback, or raises *error* or the wish for another attempt."""
-        action, fallback = ErrorAction.FAIL, None
-        if self._on_error is not None:
-            try:
-                action = await self._on_error(self._stage, error, ctx)
-                if action is ErrorAction.FALLBACK:
-                    fallback = await self._interceptor.fallback(self._stage, error, ctx)
-            except Exception as exc:  # noqa: BLE001 - the stage's own error is the one to raise
-                self._report("on_error", exc)
-        if fallback is not None:
-            return as_output(self._stage, fallback)
-        if action is ErrorAction.RETRY:
-            await self._leave(invocation, ctx, StageOutput.retry(_said(error)))
-            raise RetryRequestedError(error) from error
-        await self._leave(invocation, ctx, StageOutput.fail(_said(error)))
-        raise error
-
-    async def _leave(self, invocation: Invocation, ctx: InterceptorContext, output: StageOutput) -> None:
-        if self._after is None:
-            return
+        self, link: _Link, ctx: InterceptorContext, error: Exception
+    ) -> tuple[StageOutput | None, Exception | None]:
+        """Ask ``on_error``; returns the fallback, or the error, which may have become the wish for another attempt."""
+        if link.on_error is None:
+            return None, error
+        fallback = None
         try:
-            result = StageResult.of(self._stage, output, invocation.started_at, datetime.now(UTC))
-            await self._after(self._stage, result, ctx)
-        except Exception as exc:  # noqa: BLE001 - whatever the hook raises
-            # If the stage has failed already, that error comes first.
-            if self._guards(exc) and output.status is StageStatus.OK:
-                raise _noted(
-                    exc, f"raised in after() of interceptor {self._interceptor.name!r}"
-                ) from exc.__cause__
-            self._report("after", exc)
-
-    def _guards(self, error: Exception) -> bool:
-        return getattr(self._interceptor, "fail_closed", True) or isinstance(error, CriticalInterceptorError)
-
-    def _report(self, hook: str, error: Exception) -> None:
-        _logger.warning(
-            "Interceptor %r raised in %s() around stage %r",
-            self._interceptor.name,
-            hook,
-            self._stage,
-            exc_info=error,
-        )
+            action = await link.on_error(self._stage, error, ctx)
+            if action is ErrorAction.FALLBACK:
+                fallback = await link.fallback(self._stage, error, ctx)
+        except Exception as exc:  # noqa: BLE001 - the stage's own error is the one to raise
+            link.report(exc, "on_error")
+            return None, error
+        if fallback is not None:
+            try:
+                return as_output(self._stage, fallback), None
+            except StageContractError as exc:
+                return None, exc
+        if action is ErrorAction.RETRY:
+            wish = RetryRequestedError(error)
+            wish.__cause__ = error
+            return None, wish
+        return None, error
 
 
-def _noted(error: Exception, note: str) -> Exception:
-    error.add_note(note)
-    return error
-
-
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
+def _result(
+    stage: str, output: StageOutput | None, error: BaseException | None, invocation: Invocation
+) -> StageResult:
+    """Return what ``after`` is told; the same object as long as nothing has changed."""
+    known = invocation.result
+    if known is not None and error is None and known.output is output:
+        return known
+    if error is not None:
+        if isinstance(error, asyncio.CancelledError):
+            output = StageOutput.cancel("interrupted")
+        elif isinstance(error, RetryRequestedError):
+            output = StageOutput.retry(str(error))
+        else:
+            output = StageOutput.fail(str(error) or type(error).__name__)
+    result = StageResult.of(stage, cast("StageOutput", output), invocation.started_ns, monotonic_ns())
+    invocation.result = result
+    return result

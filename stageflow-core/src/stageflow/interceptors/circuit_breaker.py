@@ -6,16 +6,17 @@ import asyncio
 from threading import Lock
 from typing import TYPE_CHECKING, Final, final
 
-from stageflow.errors import CircuitBreakerOpenError, ErrorClass, PipelineCancelled
+from stageflow.errors import CircuitBreakerOpenError, ErrorClass, PipelineCancelled, StageTimeoutError
 from stageflow.interceptors.base import BaseInterceptor
 from stageflow.observability.ambient import lent_breaker, put_back
 from stageflow.stages.stage import StageKind, StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from stageflow.interceptors.base import InterceptorContext
     from stageflow.observability.breaker import LocalCircuitBreaker, Permit
+    from stageflow.stages.context import RunScope, StageContext
     from stageflow.stages.output import StageOutput
 
 __all__ = ["CircuitBreakerInterceptor"]
@@ -107,6 +108,27 @@ class CircuitBreakerInterceptor(BaseInterceptor):
                     self._breaker = LocalCircuitBreaker(_THRESHOLD, _RECOVERY)
         return self._breaker
 
+    def attach(
+        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
+    ) -> bool:
+        """Take part once something has failed; until then all is let through."""
+        lent_breaker.set(self._lend)
+        return self._breaker is not None
+
+    def failed(
+        self, stage_name: str, output: StageOutput, error: BaseException | None, ctx: StageContext
+    ) -> None:
+        """Count the first failure, from which on every attempt is watched."""
+        if error is None:
+            failure = self._of_output(output, ctx.kind)
+        elif isinstance(error, StageTimeoutError):
+            failure = _OVER_LIMIT
+        else:
+            failure = f"{type(error).__name__}: {error}" if self._tells(error, ctx) else None
+        if failure is not None and not (self._cautious and ctx.attempt > 1):
+            self._count(None, ctx, failure)
+            self.reconsider()
+
     async def around(
         self, stage_name: str, call: Callable[[], Awaitable[StageOutput]], ctx: InterceptorContext
     ) -> StageOutput:
@@ -123,11 +145,11 @@ class CircuitBreakerInterceptor(BaseInterceptor):
         except asyncio.CancelledError:
             # Either the run is ending, or the executor has enforced the time limit of the attempt.
             if not ctx.stage.is_cancelled:
-                self._count(permit, ctx, _OVER_LIMIT)
+                self._count(permit, ctx.stage, _OVER_LIMIT)
             raise
         except Exception as exc:
-            if self._tells(exc, ctx):
-                self._count(permit, ctx, f"{type(exc).__name__}: {exc}")
+            if self._tells(exc, ctx.stage):
+                self._count(permit, ctx.stage, f"{type(exc).__name__}: {exc}")
             raise
         else:
             return output
@@ -150,7 +172,7 @@ class CircuitBreakerInterceptor(BaseInterceptor):
                 return None
             raise
 
-    def _count(self, permit: Permit | None, ctx: InterceptorContext, failure: str | None) -> None:
+    def _count(self, permit: Permit | None, ctx: StageContext, failure: str | None) -> None:
         """Say how an attempt went: well if there is no *failure*."""
         if failure is not None and self._cautious and ctx.attempt > 1:
             return
@@ -159,23 +181,35 @@ class CircuitBreakerInterceptor(BaseInterceptor):
                 return
             from stageflow.observability.breaker import Permit
 
-            permit = Permit(self.breaker, (ctx.stage.stage_name, _PROVIDER), 0, None)  # as the first ones are
+            permit = Permit(self.breaker, (ctx.stage_name, _PROVIDER), 0, None)  # as the first ones are
         permit.settle(failure)
 
     def _judge(self, permit: Permit | None, output: StageOutput, ctx: InterceptorContext) -> None:
-        status = output.status
         if _swallowed_cancellation(ctx):
-            self._count(permit, ctx, _OVER_LIMIT)
-        elif status is StageStatus.OK or (status is StageStatus.FAIL and ctx.kind is StageKind.GUARD):
-            self._count(permit, ctx, None)
-        elif status is StageStatus.RETRY or (status is StageStatus.FAIL and not self._cautious):
-            self._count(permit, ctx, output.error or status.value)
+            self._count(permit, ctx.stage, _OVER_LIMIT)
+        elif output.status is StageStatus.OK or (
+            output.status is StageStatus.FAIL and ctx.kind is StageKind.GUARD
+        ):
+            self._count(permit, ctx.stage, None)
+        else:
+            failure = self._of_output(output, ctx.kind)
+            if failure is not None:
+                self._count(permit, ctx.stage, failure)
 
-    def _tells(self, error: Exception, ctx: InterceptorContext) -> bool:
+    def _of_output(self, output: StageOutput, kind: StageKind) -> str | None:
+        """Return what an output says against the stage, if it does."""
+        status = output.status
+        if status is StageStatus.RETRY or (
+            status is StageStatus.FAIL and not self._cautious and kind is not StageKind.GUARD
+        ):
+            return output.error or status.value
+        return None
+
+    def _tells(self, error: BaseException, ctx: StageContext) -> bool:
         """Say whether an exception says something of what the stage calls."""
         from stageflow.observability.breaker import counts_as_failure
 
-        if isinstance(error, PipelineCancelled) and ctx.stage.is_cancelled:
+        if isinstance(error, PipelineCancelled) and ctx.is_cancelled:
             return False
         if not self._cautious:
             return counts_as_failure(error)

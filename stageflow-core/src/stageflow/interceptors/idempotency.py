@@ -13,11 +13,12 @@ from stageflow.stages.output import StageOutput
 from stageflow.stages.stage import StageKind, StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from stageflow.interceptors.base import InterceptorContext
     from stageflow.interceptors.idempotency_claim import ClaimHold
     from stageflow.interceptors.idempotency_store import IdempotencyStore, ResultStore
+    from stageflow.stages.context import RunScope
 
 __all__ = ["REPLAYED", "IdempotencyInterceptor", "IdempotencyParamMismatch", "params_hash", "scoped_key"]
 
@@ -147,6 +148,12 @@ class IdempotencyInterceptor(BaseInterceptor):
                 if self._store is None:
                     self._store = InMemoryIdempotencyStore()
         return self._store
+
+    def attach(
+        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
+    ) -> bool:
+        """Take part where there is a key, or somebody further out may come up with one."""
+        return bool(outer) or "idempotency_key" in run.data or self._key_of is not _key_in_data
 
     async def around(
         self, stage_name: str, call: Callable[[], Awaitable[StageOutput]], ctx: InterceptorContext

@@ -6,9 +6,14 @@ import logging
 from typing import TYPE_CHECKING, final
 
 from stageflow.interceptors.base import BaseInterceptor
+from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stageflow.interceptors.base import InterceptorContext, InterceptorResult
+    from stageflow.stages.context import RunScope, StageContext
+    from stageflow.stages.output import StageOutput
     from stageflow.stages.result import StageResult
 
 __all__ = ["LoggingInterceptor"]
@@ -52,6 +57,19 @@ class LoggingInterceptor(BaseInterceptor):
     priority = 50
     fail_closed = False
 
+    def attach(
+        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
+    ) -> bool:
+        """Take part where INFO is logged; elsewhere only failures matter."""
+        return _logger.isEnabledFor(logging.INFO)
+
+    def failed(
+        self, stage_name: str, output: StageOutput, error: BaseException | None, ctx: StageContext
+    ) -> None:
+        """Log a failure where nothing else is logged."""
+        if output.status is StageStatus.FAIL:
+            _log(stage_name, "failed", output.error, output.duration_ms, ctx.pipeline_run_id)
+
     async def before(self, stage_name: str, ctx: InterceptorContext) -> InterceptorResult | None:
         """Log that the stage starts."""
         if _logger.isEnabledFor(logging.INFO):
@@ -64,13 +82,12 @@ class LoggingInterceptor(BaseInterceptor):
 
     async def after(self, stage_name: str, result: StageResult, ctx: InterceptorContext) -> None:
         """Log how the stage ended."""
-        level = logging.WARNING if result.status == "failed" else logging.INFO
-        if _logger.isEnabledFor(level):
-            extra = {
-                "stage": stage_name,
-                "run_id": str(ctx.pipeline_run_id),
-                "status": result.status,
-                "duration_ms": result.duration_ms,
-            }
-            tail = f": {result.error}" if result.error else ""
-            _logger.log(level, "Stage completed: %s - %s%s", stage_name, result.status, tail, extra=extra)
+        _log(stage_name, result.status, result.error, result.duration_ms, ctx.pipeline_run_id)
+
+
+def _log(stage: str, status: str, error: str | None, duration_ms: float | None, run_id: object) -> None:
+    level = logging.WARNING if status == "failed" else logging.INFO
+    if _logger.isEnabledFor(level):
+        extra = {"stage": stage, "run_id": str(run_id), "status": status, "duration_ms": duration_ms}
+        tail = f": {error}" if error else ""
+        _logger.log(level, "Stage completed: %s - %s%s", stage, status, tail, extra=extra)

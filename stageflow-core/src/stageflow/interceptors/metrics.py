@@ -12,9 +12,10 @@ from stageflow.interceptors.base import BaseInterceptor
 from stageflow.observability.structured import StructuredLog
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from stageflow.interceptors.base import InterceptorContext
+    from stageflow.stages.context import RunScope
     from stageflow.stages.output import StageOutput
     from stageflow.stages.result import StageResult
 
@@ -63,6 +64,12 @@ class MetricsInterceptor(BaseInterceptor):
     name = "metrics"
     priority = 40
     fail_closed = False
+
+    def attach(
+        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
+    ) -> bool:
+        """Take part where INFO is logged."""
+        return _stages.enabled(logging.INFO)
 
     async def around(
         self, stage_name: str, call: Callable[[], Awaitable[StageOutput]], ctx: InterceptorContext
@@ -116,6 +123,12 @@ class ChildTrackerMetricsInterceptor(BaseInterceptor):
 
     def __init__(self, metrics: ChildMetrics | None = None) -> None:
         self._metrics = metrics
+
+    def attach(
+        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
+    ) -> bool:
+        """Take part where INFO is logged."""
+        return _children.enabled(logging.INFO)
 
     async def after(self, stage_name: str, result: StageResult, ctx: InterceptorContext) -> None:
         """Log the figures as they are now."""

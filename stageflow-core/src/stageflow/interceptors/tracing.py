@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from stageflow.interceptors.base import BaseInterceptor
-from stageflow.observability.ambient import PendingSpan, current_trace, put_back
+from stageflow.observability.ambient import PendingSpan, StepsOfRun, current_trace, put_back
 
 if TYPE_CHECKING:
     from collections import ChainMap
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from stageflow.interceptors.base import InterceptorContext
+    from stageflow.stages.context import RunScope
     from stageflow.stages.output import StageOutput
 
 __all__ = ["TracingInterceptor"]
@@ -55,11 +56,28 @@ class TracingInterceptor(BaseInterceptor):
     name = "tracing"
     priority = 20
 
+    def attach(
+        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
+    ) -> bool:
+        """Take part where somebody further in may ask; elsewhere a step is made in the stage that asks."""
+        if inner:
+            return True
+        around = current_trace.get()
+        if isinstance(around, StepsOfRun):
+            if around.run_id == run.snapshot.pipeline_run_id:
+                return False  # asked before
+            around = None
+        current_trace.set(StepsOfRun(around, run.snapshot.pipeline_run_id))
+        return False
+
     async def around(
         self, stage_name: str, call: Callable[[], Awaitable[StageOutput]], ctx: InterceptorContext
     ) -> StageOutput:
         """Run the attempt inside a step of the trace."""
-        span = PendingSpan(current_trace.get(), ctx.pipeline_run_id)
+        around = current_trace.get()
+        if isinstance(around, StepsOfRun):
+            around = around.around
+        span = PendingSpan(around, ctx.pipeline_run_id)
         # Below what interceptors write, above what the caller gave.
         cast("ChainMap[str, Any]", ctx.data).maps.insert(1, cast("dict[str, Any]", _Facts(stage_name, span)))
         token = current_trace.set(span)

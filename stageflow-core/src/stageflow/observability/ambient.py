@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stageflow.observability.trace import TraceContext
     from stageflow.protocols import CircuitBreaker
 
-__all__ = ["PendingSpan", "current_trace", "lent_breaker", "put_back"]
+__all__ = ["PendingSpan", "StepsOfRun", "current_trace", "lent_breaker", "put_back", "settle_step"]
 
 T = TypeVar("T")
 
@@ -63,8 +63,37 @@ class PendingSpan:
         return self._made
 
 
+@final
+class StepsOfRun:
+    """Stands for the steps of all stages of a run in which nobody traces: a stage that asks makes its own.
+
+    Args:
+        around: Where the run was started.
+        run_id: The run.
+    """
+
+    __slots__ = ("around", "run_id")
+
+    def __init__(self, around: TraceContext | PendingSpan | None, run_id: UUID | None) -> None:
+        self.around = around
+        self.run_id = run_id
+
+    def made(self) -> TraceContext:
+        """Return a step, and keep it in the context variables of the stage that asks, which are its own."""
+        span = PendingSpan(self.around, self.run_id)
+        current_trace.set(span)
+        return span.made()
+
+
+def settle_step() -> None:
+    """Make the step of the stage that is about to start a run, so that it stays the one around that run."""
+    current = current_trace.get()
+    if isinstance(current, StepsOfRun):
+        current.made()
+
+
 _lock = Lock()
-current_trace: ContextVar[TraceContext | PendingSpan | None] = ContextVar(
+current_trace: ContextVar[TraceContext | PendingSpan | StepsOfRun | None] = ContextVar(
     "stageflow_trace_context", default=None
 )
 """Where in a trace the code is that runs right now."""

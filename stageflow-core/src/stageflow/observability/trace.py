@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
 from stageflow.context.record import Record
-from stageflow.observability.ambient import PendingSpan, current_trace
+from stageflow.observability.ambient import PendingSpan, StepsOfRun, current_trace
 from stageflow.observability.correlation import (
     clear_correlation_id,
     get_correlation_id,
@@ -256,7 +256,7 @@ class _Activation:
 
     def __init__(self, context: TraceContext) -> None:
         self._context = context
-        self._token: Token[TraceContext | PendingSpan | None] | None = None
+        self._token: Token[TraceContext | PendingSpan | StepsOfRun | None] | None = None
         self._correlation_id: UUID | None = None
 
     def __enter__(self) -> Self:
@@ -294,7 +294,7 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 def _now() -> TraceContext | None:
     current = current_trace.get()
-    return current.made() if isinstance(current, PendingSpan) else current
+    return current.made() if isinstance(current, (PendingSpan, StepsOfRun)) else current
 
 
 def make_span(pending: PendingSpan) -> TraceContext:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from inspect import CO_COROUTINE
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, final
 
-from stageflow.errors import BuildProblem, ConfigurationError, PluginError
-from stageflow.interceptors.chain import compile_chain
+from stageflow.errors import BuildProblem, ConfigurationError, PluginError, StageContractError
+from stageflow.events import vocabulary
 from stageflow.runtime.validation import find_cycles
 from stageflow.stages.stage import StageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+    from typing import TypeGuard
 
     from stageflow.interceptors.base import BaseInterceptor
     from stageflow.protocols import StageResolver
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     from stageflow.stages.retry import RetryPolicy
     from stageflow.stages.spec import StageSpec
 
-    Body = Callable[[StageContext], Awaitable[object]]
+    Runner = Callable[[StageContext], Awaitable[object]]
+    Body = Callable[[StageContext], Coroutine[Any, Any, object]]
 
 __all__ = ["CompiledStage", "as_limit", "compile_stages", "held_cycles", "resolve_names"]
 
@@ -36,7 +40,10 @@ class CompiledStage:
         number: Its place in the pipeline, from 0.
         name: Its name.
         spec: What it was compiled from.
-        call: Starts one attempt: the body of the stage inside the interceptors' hooks.
+        call: Makes the coroutine of one attempt; none of the stage's own code runs before its first step.
+        kind: What it is for, as events say it.
+        started: The type of the event that it starts.
+        completed: The type of the event that it has ended well.
         dependencies: The stages it waits for and may read.
         holders: Guards it waits for because they may send back what it depends on.
         waits_for: How many stages it waits for in all.
@@ -48,22 +55,27 @@ class CompiledStage:
         retry: How it is attempted again.
         limit: The bound on how many executions of it run at once.
         loop: What it sends back when it fails, if it is a guard that does.
+        regular: Whether nothing but its dependencies decides when, and whether, it starts.
     """
 
     __slots__ = (
         "call",
+        "completed",
         "dependants",
         "dependencies",
         "holders",
+        "kind",
         "labels",
         "limit",
         "loop",
         "name",
         "needed",
         "number",
+        "regular",
         "retry",
         "router",
         "spec",
+        "started",
         "timeout",
         "waits_for",
     )
@@ -73,6 +85,10 @@ class CompiledStage:
         self.name = spec.name
         self.spec = spec
         self.call = call
+        self.kind = spec.kind.value
+        self.started = vocabulary.stage_event(spec.name, vocabulary.STAGE_STARTED)
+        self.completed = vocabulary.stage_event(spec.name, vocabulary.STAGE_COMPLETED)
+        self.regular = spec.when is None and not spec.route
         self.dependencies: tuple[int, ...] = ()
         self.holders: tuple[int, ...] = ()
         self.waits_for = 0
@@ -140,7 +156,7 @@ def as_limit(limit: int | ConcurrencyLimit | None) -> ConcurrencyLimit | None:
 
 
 def _compile_stage(number: int, spec: StageSpec, interceptors: Sequence[BaseInterceptor]) -> CompiledStage:
-    stage = CompiledStage(number, spec, compile_chain(spec.name, _body(spec), interceptors))
+    stage = CompiledStage(number, spec, _body(spec))
     if stage.timeout is None:
         stage.timeout = min(
             (one for each in interceptors if (one := each.stage_timeout(spec)) is not None), default=None
@@ -154,17 +170,36 @@ def _compile_stage(number: int, spec: StageSpec, interceptors: Sequence[BaseInte
 
 
 def _body(spec: StageSpec) -> Body:
-    """Return what to await for one attempt of a stage."""
+    """Return what makes the coroutine of one attempt of a stage."""
     runner, executor = spec.runner, spec.executor
     if isinstance(runner, type):
         # One instance per attempt: what a stage keeps on itself is never shared between runs.
         config = dict(spec.config)
-        body: Body = lambda ctx: runner(**config).execute(ctx)  # noqa: E731 - it closes over two names
+        run: Runner = lambda ctx: runner(**config).execute(ctx)  # noqa: E731 - it closes over two names
     else:
-        body = getattr(runner, "execute", runner)
-    if executor is None or isinstance(executor, str):
-        return body
-    return lambda ctx: executor.execute(body, ctx)
+        run = getattr(runner, "execute", runner)
+    if executor is not None and not isinstance(executor, str):
+        return _awaiting(spec.name, lambda ctx: executor.execute(run, ctx))
+    return run if _is_async_def(run) else _awaiting(spec.name, run)
+
+
+def _is_async_def(runner: object) -> TypeGuard[Body]:
+    """Say whether calling *runner* does nothing but make a coroutine."""
+    function = runner.__func__ if isinstance(runner, MethodType) else runner
+    return isinstance(function, FunctionType) and bool(function.__code__.co_flags & CO_COROUTINE)
+
+
+def _awaiting(stage: str, run: Runner) -> Body:
+    """Return *run* as an async function, so that what it does before it returns something happens in its stage."""
+
+    async def body(ctx: StageContext) -> object:
+        result: Any = run(ctx)
+        if not hasattr(result, "__await__"):
+            what = f"Its runner returned {type(result).__name__} instead of something to await"
+            raise StageContractError(stage, what, fix="Write the stage as 'async def'")
+        return await result
+
+    return body
 
 
 def _routing(spec: StageSpec, dependencies: Iterable[StageSpec]) -> tuple[str, frozenset[str]]:

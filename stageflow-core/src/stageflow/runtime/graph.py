@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from stageflow.context.checks import (
@@ -15,7 +16,7 @@ from stageflow.context.checks import (
     wrong_value,
 )
 from stageflow.errors import ConfigurationError, StageExecutionError, close_matches
-from stageflow.interceptors.chain import sort_interceptors
+from stageflow.interceptors.chain import compile_chain, hears_of_failures, is_hooked, sort_interceptors
 from stageflow.runtime.compilation import as_limit, compile_stages, held_cycles, resolve_names
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.request import RunRequest
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from stageflow.interceptors.base import BaseInterceptor
     from stageflow.protocols import EventSink, StageResolver
     from stageflow.runtime.cancellation import CancellationToken
-    from stageflow.runtime.compilation import CompiledStage
+    from stageflow.runtime.compilation import Body, CompiledStage
     from stageflow.runtime.guard_retry import GuardRetryStrategy
     from stageflow.runtime.limits import ConcurrencyLimit
     from stageflow.runtime.recording import Recording
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from stageflow.stages.pipeline_context import PipelineContext
 
 __all__ = ["StageGraph", "WideEvents"]
+
+_logger = logging.getLogger("stageflow.interceptors")
 
 
 class WideEvents(NamedTuple):
@@ -91,8 +94,10 @@ class StageGraph:
 
     __slots__ = (
         "_by_name",
+        "_calls",
         "cleanup_timeout",
         "failure_mode",
+        "hooked",
         "interceptors",
         "limited",
         "max_concurrency",
@@ -101,6 +106,7 @@ class StageGraph:
         "recording",
         "stage_specs",
         "stages",
+        "watchers",
         "wide_events",
     )
 
@@ -158,6 +164,9 @@ class StageGraph:
             self.wide_events = WideEvents(emitter, emit_stage_wide_events, emit_pipeline_wide_event)
         self.limited = max_concurrency is not None or any(stage.limit is not None for stage in self.stages)
         self._by_name = {stage.name: stage for stage in self.stages}
+        self.hooked = [one for one in self.interceptors if is_hooked(one)]
+        self.watchers = [one for one in self.interceptors if hears_of_failures(one)]
+        self._calls: dict[tuple[int, ...], tuple[Body, ...]] = {}
 
     def stage(self, name: str) -> CompiledStage:
         """Return a compiled stage by its name.
@@ -171,6 +180,28 @@ class StageGraph:
             msg = f"Pipeline {self.name!r} has no stage {shown(name)}"
             fix = close_matches(name, self._by_name) or f"It has {', '.join(self._by_name)}"
             raise ConfigurationError(msg, fix=fix) from None
+
+    def active_in(self, run: Run) -> list[BaseInterceptor]:
+        """Return the interceptors whose hooks concern a run; called in the run's context."""
+        active: list[BaseInterceptor] = []
+        outer = list(self.hooked)
+        while outer:
+            one = outer.pop()
+            if _concerned(one, run, active, outer):
+                active.insert(0, one)
+        return active
+
+    def calls(self, active: Sequence[BaseInterceptor]) -> tuple[Body, ...]:
+        """Return, for every stage, what makes the coroutine of an attempt inside the hooks of *active*.
+
+        They are put together once for each choice of interceptors, of which there are few.
+        """
+        key = tuple(map(id, active))
+        calls = self._calls.get(key)
+        if calls is None:
+            calls = tuple([compile_chain(stage.name, stage.call, active) for stage in self.stages])
+            self._calls[key] = calls
+        return calls
 
     async def run(
         self,
@@ -254,6 +285,24 @@ class StageGraph:
 
     def __repr__(self) -> str:
         return f"<StageGraph {self.name!r}: {len(self.stages)} stages>"
+
+
+def _concerned(
+    interceptor: BaseInterceptor,
+    run: Run,
+    inner: Sequence[BaseInterceptor],
+    outer: Sequence[BaseInterceptor],
+) -> bool:
+    attach = getattr(interceptor, "attach", None)
+    if attach is None:  # it is no subclass of BaseInterceptor, only alike
+        return True
+    try:
+        return bool(attach(run, inner, outer))
+    except Exception:
+        _logger.warning(
+            "Interceptor %r raised in attach(); its hooks are called", interceptor.name, exc_info=True
+        )
+        return True
 
 
 def _check_options(name: Any, specs: Any, interceptors: Any, failure_mode: Any, resolver: Any) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from gc import is_tracked
-from inspect import iscoroutine
+import logging
 from math import inf
-from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from stageflow.context.frozen import FrozenDict, freeze, freeze_in_slices
+from stageflow.context.frozen import FrozenDict, freeze_flat, freeze_in_slices
 from stageflow.errors import (
     OverloadError,
     PipelineCancelled,
@@ -18,73 +16,33 @@ from stageflow.errors import (
     StageTimeoutError,
 )
 from stageflow.events import vocabulary
+from stageflow.interceptors.base import attention
 from stageflow.interceptors.chain import RetryRequestedError, as_output
+from stageflow.runtime.attempt import Interruption
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.progress import Progress, SkipReason
-from stageflow.runtime.scheduler import Interruption
 from stageflow.stages.context import StageContext
 from stageflow.stages.output import StageOutput
 from stageflow.stages.retry import DEFAULT_RETRY
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
+    from stageflow.events.emitter import RunEmitter
+    from stageflow.interceptors.base import BaseInterceptor
     from stageflow.runtime.admission import StagePlaces
-    from stageflow.runtime.compilation import CompiledStage
+    from stageflow.runtime.attempt import Attempt
+    from stageflow.runtime.compilation import Body, CompiledStage
     from stageflow.runtime.graph import StageGraph
     from stageflow.runtime.guard_retry import GuardLoop, GuardRounds
     from stageflow.runtime.run import Run
     from stageflow.runtime.scheduler import Scheduler
 
-__all__ = ["Attempt", "Outcomes", "said"]
+__all__ = ["Outcomes", "said"]
 
-
-@final
-class Attempt:
-    """One attempt of one stage.
-
-    Attributes:
-        stage: The stage.
-        number: Which attempt it is, from 1.
-        timeout: Its limit, in seconds.
-        started_ns: When it began, on the monotonic clock.
-        task: The Task that drives it, once it has suspended.
-        interrupted: Why it was asked to stop, if it was.
-    """
-
-    __slots__ = ("_ctx", "interrupted", "number", "stage", "started_ns", "task", "timeout")
-
-    def __init__(self, stage: CompiledStage, ctx: StageContext, number: int, timeout: float | None) -> None:
-        self.stage = stage
-        self.number = number
-        self.timeout = timeout
-        self.task: asyncio.Task[None] | None = None
-        self.interrupted: Interruption | None = None
-        self._ctx = ctx
-        self.started_ns = monotonic_ns()
-
-    def start(self) -> Coroutine[Any, Any, object]:
-        """Call the stage.
-
-        Raises:
-            StageContractError: It gave nothing to await.
-        """
-        try:
-            result = self.stage.call(self._ctx)
-        except StopIteration as exc:  # a plain function raised it; out of here it would look like a result
-            msg = "the stage raised StopIteration"
-            raise RuntimeError(msg) from exc
-        if iscoroutine(result):
-            return result
-        if hasattr(result, "__await__"):
-            return _awaiting(result)
-        what = f"Its runner returned {type(result).__name__} instead of something to await"
-        raise StageContractError(self.stage.name, what, fix="Write the stage as 'async def'")
-
-
-async def _awaiting(result: Awaitable[object]) -> object:
-    return await result
+_OK: Final = StageOutput.ok()
+_logger = logging.getLogger("stageflow.interceptors")
 
 
 @final
@@ -98,24 +56,36 @@ class Outcomes:
     """
 
     __slots__ = (
+        "_active",
         "_attempts",
+        "_completed",
+        "_emitter",
+        "_generation",
         "_graph",
         "_guards",
         "_places",
+        "_regular",
         "_reopened",
         "_rounds",
         "_run",
         "_scheduler",
         "_stage_limit_ms",
+        "_started",
         "_told",
+        "_watchers",
+        "calls",
         "progress",
+        "stages",
     )
 
     _scheduler: Scheduler
 
-    def __init__(self, run: Run, graph: StageGraph, stage_limit_ms: float | None) -> None:
+    def __init__(
+        self, run: Run, graph: StageGraph, emitter: RunEmitter, stage_limit_ms: float | None
+    ) -> None:
         self._run = run
         self._graph = graph
+        self._emitter = emitter
         self._stage_limit_ms = stage_limit_ms
         self._attempts: dict[int, int] = {}  # so far, of stages that wait for another one or were cut short
         self._told: set[int] = set()  # stages whose end has been told though they did not settle
@@ -123,17 +93,37 @@ class Outcomes:
         self._rounds: dict[int, int] = {}  # of stages that a guard has sent back
         self._reopened: set[int] = set()  # those of them that have started again, and not ended
         self._places: StagePlaces | None = None
+        self._regular = True  # nothing has happened yet but that stages have ended well
+        self._watchers: Sequence[BaseInterceptor] = ()  # those that only want to hear of failures
+        self._generation = attention.generation
+        self.stages = graph.stages
+        self.calls: Sequence[Body] = ()
         self.progress = Progress(graph.stages)
+        if emitter.listening:
+            self._started = emitter.form(stage="", status=vocabulary.STAGE_STARTED, kind="")
+            self._completed = emitter.form(
+                stage="", status=vocabulary.STAGE_COMPLETED, duration_ms=0.0, attempt=1
+            )
 
     def begin(self, scheduler: Scheduler) -> None:
         """Make ready the stages that wait for nothing."""
         self._scheduler = scheduler
+        self._attach()
         if self._graph.limited:
             from stageflow.runtime import admission
 
+            self._regular = False
             self._places = admission.StagePlaces(scheduler, self._graph.max_concurrency)
         if not scheduler.stopping:
             scheduler.ready.extend(self.progress.roots())
+
+    def _attach(self) -> None:
+        """Ask the interceptors whether the run concerns them, and take up the calls with the hooks of those."""
+        self._generation = attention.generation
+        hooked = self._graph.hooked
+        active = self._scheduler.context.run(self._graph.active_in, self._run) if hooked else ()
+        self.calls = self._graph.calls(active)
+        self._watchers = [one for one in self._graph.watchers if one not in active]
 
     def leave_queues(self) -> None:
         """The run is ending: nothing waits for a place any more."""
@@ -156,112 +146,169 @@ class Outcomes:
             elif number not in self._rounds:  # else the end of its last round has been told
                 self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": SkipReason.RUN_STOPPED})
 
+    def release(self) -> None:
+        """The run has ended: let go of those who refer to this, so that all is freed without the cyclic collector."""
+        del self._run, self._scheduler
+
     # --- what the scheduler asks ------------------------------------------------------------------------
 
-    def enter(self, number: int) -> Attempt | None:  # noqa: C901 - the order of these questions is the rule
+    def enter(self, number: int) -> StageContext | None:
         """Begin the next attempt of a ready stage; None if it does not start, or not yet."""
-        stage = self._graph.stages[number]
-        attempt = self._attempts.get(number, 0) + 1 if self._attempts else 1
+        stage = self.stages[number]
+        if attention.generation != self._generation:
+            self._attach()
+        attempt = 1 if self._regular and stage.regular else self._admitted(stage)
+        if not attempt:
+            return None
+        if attempt == 1 and self._emitter.listening:
+            self._announce(stage)
+            if self._scheduler.stopping:  # by whoever heard of it
+                self._attempts[number] = 0
+                if self._places is not None:
+                    self._places.vacate(number)
+                return None
+        return StageContext.of(self._run, stage.spec, attempt)
+
+    def _admitted(self, stage: CompiledStage) -> int:
+        """Return the number of the attempt that a stage may start now; 0 if none, or not yet."""
+        number = stage.number
+        attempt = self._attempts.get(number, 0) + 1
         places = self._places
         if attempt == 1 and (places is None or number not in places):
             obstacle = self.progress.obstacle(stage)
-            if obstacle is None and (stage.router is not None or stage.spec.when is not None):
+            if obstacle is None and not stage.regular:
                 obstacle = self._condition(stage)
             if obstacle is not None:
                 if obstacle:
                     self._skip(stage, obstacle)
-                return None
-        if places is not None and not self._admit(places, stage):
-            return None
-        scheduler = self._scheduler
-        if attempt == 1 and self._run.listening and not scheduler.stopping:
-            self._announce(stage)
-            if scheduler.stopping:  # by whoever heard of it
-                self._attempts[number] = 0
-        if scheduler.stopping:
-            if places is not None:
+                return 0
+        if places is not None:
+            if not self._admit(places, stage):
+                return 0
+            if self._scheduler.stopping:
                 places.vacate(number)
-            return None
-        limit = stage.timeout
-        if self._stage_limit_ms is not None:
-            limit = self._stage_limit_ms / 1000 if self._stage_limit_ms > 0 else None
-        return Attempt(stage, StageContext.of(self._run, stage.spec, attempt), attempt, limit)
+        return 0 if self._scheduler.stopping else attempt
+
+    def limit_of(self, stage: CompiledStage) -> float | None:
+        """Return the limit of an attempt in this run, in seconds."""
+        if self._stage_limit_ms is None:
+            return stage.timeout
+        return self._stage_limit_ms / 1000 if self._stage_limit_ms > 0 else None
 
     def leave(
-        self, attempt: Attempt, value: object, error: BaseException | None, now_ns: int
+        self,
+        ctx: StageContext,
+        number: int,
+        value: object,
+        error: BaseException | None,
+        attempt: Attempt | None,
+        duration_ns: int,
     ) -> Generator[None, None, None] | None:
         """Settle a stage whose attempt ended with *value*, or with *error*.
+
+        Args:
+            ctx: The context of the attempt.
+            number: The stage.
+            value: What it returned.
+            error: What it raised.
+            attempt: What is known of it beside, if it suspended.
+            duration_ns: How long it took.
 
         Returns:
             Nothing, or what is left to do and may take several turns of the event loop.
         """
-        stage = attempt.stage
+        stage = self.stages[number]
         if self._places is not None:
-            self._places.vacate(stage.number)
-        duration_ms = (now_ns - attempt.started_ns) / 1e6
-        if error is None and attempt.interrupted is not Interruption.TIMED_OUT:
-            try:
-                output = as_output(stage.name, value)
-            except Exception as exc:  # noqa: BLE001 - what a stage returns may be anything; then the stage fails
-                error = exc
-            else:
-                data = output.data
-                if data.__class__ is not dict and data.__class__ is not FrozenDict:
-                    data = dict(data)
-                if is_tracked(data) and data.__class__ is dict:  # it holds containers, of whatever size
-                    return self._freeze_and_settle(attempt, output, data, duration_ms)
-                self._settle(stage, output.settled(freeze(data), duration_ms), attempt)
-                return None
-        self._end_badly(attempt, error, duration_ms)
+            self._places.vacate(number)
+        duration_ms = duration_ns / 1e6
+        if error is None and (attempt is None or attempt.interrupted is not Interruption.TIMED_OUT):
+            output, data = _OK, value
+            if data.__class__ is not dict:
+                try:
+                    output = as_output(stage.name, value)
+                    data = output.data
+                    if data.__class__ is not dict and data.__class__ is not FrozenDict:
+                        data = dict(data)
+                except Exception as exc:  # noqa: BLE001 - what a stage returns may be anything; then the stage fails
+                    self._end_badly(stage, ctx, exc, attempt, duration_ms)
+                    return None
+            frozen = freeze_flat(data) if data.__class__ is dict else data
+            if frozen is None:  # it holds containers, of whatever size
+                return self._freeze_and_settle(stage, ctx, output, data, attempt, duration_ms)
+            self._settle(stage, output.settled(frozen, duration_ms), ctx)
+            return None
+        self._end_badly(stage, ctx, error, attempt, duration_ms)
         return None
 
     def _freeze_and_settle(
-        self, attempt: Attempt, output: StageOutput, data: Mapping[str, Any], duration_ms: float
+        self,
+        stage: CompiledStage,
+        ctx: StageContext,
+        output: StageOutput,
+        data: Mapping[str, Any],
+        attempt: Attempt | None,
+        duration_ms: float,
     ) -> Generator[None, None, None]:
         try:
             frozen = yield from freeze_in_slices(data)
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001 - a cycle in the data, or somebody cancelled the lane
-            self._end_badly(attempt, exc, duration_ms)
+            self._end_badly(stage, ctx, exc, attempt, duration_ms)
         else:
-            self._settle(attempt.stage, output.settled(frozen, duration_ms), attempt)
+            self._settle(stage, output.settled(frozen, duration_ms), ctx)
 
     # --- what the end of a stage means ------------------------------------------------------------------
 
-    def _settle(self, stage: CompiledStage, output: StageOutput, attempt: Attempt) -> None:
+    def _settle(self, stage: CompiledStage, output: StageOutput, ctx: StageContext) -> None:
         status = output.status
-        if status is StageStatus.RETRY or (
-            status is StageStatus.FAIL and stage.retry is not None and stage.retry.wants_status(status)
-        ):
-            self._again_or_fail(attempt, output)
-            return
-        if status is StageStatus.FAIL:
-            self._give_up(stage, RuntimeError(output.error), attempt.number, output)
+        if status is not StageStatus.OK:
+            self._settle_irregularly(stage, output, ctx)
             return
         self._hand_over(stage, output)
         if self._guards and stage.number in self._guards:
             rounds = self._guards[stage.number].rounds
             self._run.emit(vocabulary.GUARD_RETRY_RECOVERED, {"stage": stage.name, "attempts": rounds})
-        if self._run.listening:
-            data: dict[str, Any] = {"duration_ms": output.duration_ms, "attempt": attempt.number}
-            if status is StageStatus.SKIP:
-                self._emit(stage, vocabulary.STAGE_SKIPPED, {**data, "reason": output.data.get("reason", "")})
-            elif status is StageStatus.CANCEL:
-                reason = output.data.get("cancel_reason", "")
-                self._emit(stage, vocabulary.STAGE_CANCELLED, {**data, "reason": reason})
-            else:
-                self._emit(stage, vocabulary.STAGE_COMPLETED, data)
-        if status is StageStatus.CANCEL:
+        emitter = self._emitter
+        if emitter.listening:
+            event = self._completed.copy()
+            event["stage"] = stage.name
+            event["duration_ms"] = output.duration_ms
+            event["attempt"] = ctx.attempt
+            emitter.send(stage.completed, event)
+
+    def _settle_irregularly(self, stage: CompiledStage, output: StageOutput, ctx: StageContext) -> None:
+        """A stage answered something else than OK."""
+        self._regular = False
+        status = output.status
+        if status is not StageStatus.SKIP and status is not StageStatus.CANCEL:
+            self._settle_failure(stage, output, ctx)
+            return
+        self._hand_over(stage, output)
+        data: dict[str, Any] = {"duration_ms": output.duration_ms, "attempt": ctx.attempt}
+        if status is StageStatus.SKIP:
+            self._emit(stage, vocabulary.STAGE_SKIPPED, {**data, "reason": output.data.get("reason", "")})
+        else:
             reason = str(output.data.get("cancel_reason", ""))
+            self._emit(stage, vocabulary.STAGE_CANCELLED, {**data, "reason": reason})
             self._run.stop(PipelineCancelled(stage.name, reason, run_id=self._run.snapshot.pipeline_run_id))
+
+    def _settle_failure(self, stage: CompiledStage, output: StageOutput, ctx: StageContext) -> None:
+        """A stage answered FAIL or RETRY."""
+        error = RuntimeError(output.error)
+        self._tell_watchers(stage, output, None, ctx)
+        policy = stage.retry or DEFAULT_RETRY
+        may = output.status is StageStatus.RETRY or stage.retry is not None
+        if not (may and policy.wants_status(output.status)) or not self._try_again(
+            stage, ctx.attempt, error, output.data.get("retry_after")
+        ):
+            self._give_up(stage, error, ctx.attempt, output)
 
     def _hand_over(self, stage: CompiledStage, output: StageOutput, kept: str | None = None) -> None:
         """Keep an output, forward what came with it, and make ready whoever waited for it last."""
-        self._reopened.discard(stage.number)
-        ready = self.progress.settle(stage, output, kept)
-        if ready and not self._scheduler.stopping:
-            self._scheduler.ready.extend(ready)
+        self.progress.settle(stage, output, self._scheduler.ready, kept)
+        if self._reopened:
+            self._reopened.discard(stage.number)
         if output.artifacts:
             self._run.keep_artifacts(output.artifacts)
         if output.events:
@@ -270,33 +317,53 @@ class Outcomes:
         if self._graph.wide_events is not None:
             self._run.emit_wide_stage(stage.name, output)
 
-    def _end_badly(self, attempt: Attempt, error: BaseException | None, duration_ms: float) -> None:
-        stage = attempt.stage
+    def _end_badly(
+        self,
+        stage: CompiledStage,
+        ctx: StageContext,
+        error: BaseException | None,
+        attempt: Attempt | None,
+        duration_ms: float,
+    ) -> None:
+        self._regular = False
+        number = ctx.attempt
+        interrupted = None if attempt is None else attempt.interrupted
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             self._run.fatal = error
-            self._fail(stage, error, attempt.number, StageOutput.fail(said(error)).with_duration(duration_ms))
+            self._fail(stage, error, number, StageOutput.fail(said(error)).with_duration(duration_ms))
             return
         asked = isinstance(error, RetryRequestedError)
         if isinstance(error, RetryRequestedError):
             error = error.original
-        if attempt.interrupted is Interruption.TIMED_OUT:
+        if attempt is not None and interrupted is Interruption.TIMED_OUT:
             timed_out = StageTimeoutError(stage.name, attempt.timeout or 0.0)
             timed_out.__cause__ = None if isinstance(error, asyncio.CancelledError) else error
             error = timed_out
-        elif attempt.interrupted is Interruption.STOPPED and isinstance(error, asyncio.CancelledError):
-            self._cut_short(attempt, duration_ms)
+        elif interrupted is Interruption.STOPPED and isinstance(error, asyncio.CancelledError):
+            self._cut_short(stage, number, duration_ms)
             return
         elif isinstance(error, PipelineCancelled) and (reason := self._run.cancel_reason) is not None:
             # ctx.raise_if_cancelled() and the like: the stage has noticed by itself, perhaps before the run has.
-            self._cut_short(attempt, duration_ms)
+            self._cut_short(stage, number, duration_ms)
             self._run.stop(error if self._scheduler.stopping else self._run.cancelled(reason))
             return
         if error is None:  # neither returned, nor raised, nor was timed out: that cannot be
             error = RuntimeError("the stage ended in no way at all")
+        failed = StageOutput.fail(said(error)).with_duration(duration_ms)
+        self._tell_watchers(stage, failed, error, ctx)
         wanted = asked or (stage.retry is not None and stage.retry.wants(error))
-        if not wanted or not self._try_again(attempt, error, getattr(error, "retry_after", None)):
-            failed = StageOutput.fail(said(error)).with_duration(duration_ms)
-            self._give_up(stage, error, attempt.number, failed)
+        if not wanted or not self._try_again(stage, number, error, getattr(error, "retry_after", None)):
+            self._give_up(stage, error, number, failed)
+
+    def _tell_watchers(
+        self, stage: CompiledStage, output: StageOutput, error: BaseException | None, ctx: StageContext
+    ) -> None:
+        """Tell the interceptors whose hooks were not called that the attempt did not end well."""
+        for watcher in self._watchers:
+            try:
+                watcher.failed(stage.name, output, error, ctx)
+            except Exception:
+                _logger.warning("Interceptor %r raised in failed()", watcher.name, exc_info=True)
 
     def _give_up(
         self, stage: CompiledStage, error: BaseException, attempts: int, output: StageOutput
@@ -305,22 +372,15 @@ class Outcomes:
         if stage.loop is None or not self._send_back(stage, stage.loop):
             self._fail(stage, error, attempts, output)
 
-    def _cut_short(self, attempt: Attempt, duration_ms: float) -> None:
+    def _cut_short(self, stage: CompiledStage, attempt: int, duration_ms: float) -> None:
         """A stage gave way to the end of the run."""
-        self._told.add(attempt.stage.number)
-        data = {"duration_ms": duration_ms, "attempt": attempt.number}
-        self._emit(attempt.stage, vocabulary.STAGE_CANCELLED, data)
+        self._told.add(stage.number)
+        self._emit(stage, vocabulary.STAGE_CANCELLED, {"duration_ms": duration_ms, "attempt": attempt})
 
-    def _again_or_fail(self, attempt: Attempt, output: StageOutput) -> None:
-        error = RuntimeError(output.error)
-        policy = attempt.stage.retry or DEFAULT_RETRY
-        wanted = policy.wants_status(output.status)
-        if not wanted or not self._try_again(attempt, error, output.data.get("retry_after")):
-            self._give_up(attempt.stage, error, attempt.number, output)
-
-    def _try_again(self, attempt: Attempt, error: BaseException, retry_after: object) -> bool:
+    def _try_again(
+        self, stage: CompiledStage, number: int, error: BaseException, retry_after: object
+    ) -> bool:
         """Schedule another attempt, if there may be one."""
-        stage, number = attempt.stage, attempt.number
         policy = stage.retry or DEFAULT_RETRY
         if self._scheduler.stopping:
             return False
@@ -342,6 +402,7 @@ class Outcomes:
         return True
 
     def _fail(self, stage: CompiledStage, error: BaseException, attempts: int, output: StageOutput) -> None:
+        self._regular = False
         if output.status is not StageStatus.FAIL:  # RETRY, and there was no further attempt
             output = output.__replace__(status=StageStatus.FAIL)
         from stageflow.observability.taxonomy import is_retryable
@@ -370,6 +431,7 @@ class Outcomes:
             self._run.stop(failure)
 
     def _skip(self, stage: CompiledStage, reason: str) -> None:
+        self._regular = False
         self._hand_over(stage, StageOutput.skip(reason), kept=reason)
         self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": reason})
 
@@ -412,7 +474,7 @@ class Outcomes:
 
     def _fail_at_start(self, stage: CompiledStage, error: BaseException) -> None:
         attempts = self._attempts.get(stage.number, 0)
-        if not attempts:
+        if not attempts and self._emitter.listening:
             self._announce(stage)
         self._fail(stage, error, attempts or 1, StageOutput.fail(said(error)))
 
@@ -424,6 +486,7 @@ class Outcomes:
             return False
         from stageflow.runtime import guard_retry
 
+        self._regular = False
         rounds = self._guards.setdefault(guard.number, guard_retry.GuardRounds())
         data = {
             "stage": guard.name,
@@ -449,12 +512,15 @@ class Outcomes:
 
     def _announce(self, stage: CompiledStage) -> None:
         """Tell that a stage starts, or, if a guard has sent it back, that it starts once more."""
-        data: dict[str, Any] = {"kind": stage.spec.kind.value}
         if stage.number in self._rounds:
             self._reopened.add(stage.number)
-            self._emit(stage, vocabulary.STAGE_RETRYING, {**data, "round": self._rounds[stage.number]})
-        else:
-            self._emit(stage, vocabulary.STAGE_STARTED, data)
+            data = {"kind": stage.kind, "round": self._rounds[stage.number]}
+            self._emit(stage, vocabulary.STAGE_RETRYING, data)
+            return
+        event = self._started.copy()
+        event["stage"] = stage.name
+        event["kind"] = stage.kind
+        self._emitter.send(stage.started, event)
 
     def _emit(self, stage: CompiledStage, status: str, data: Mapping[str, Any]) -> None:
         if self._run.listening:

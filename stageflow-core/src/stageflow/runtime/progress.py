@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, final
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Iterator, Sequence
 
     from stageflow.runtime.compilation import CompiledStage
@@ -52,12 +53,15 @@ class Progress:
         """Yield the stages that wait for nothing."""
         return (stage.number for stage in self._stages if not stage.waits_for)
 
-    def settle(self, stage: CompiledStage, output: StageOutput, kept: str | None = None) -> list[int]:
-        """Note how a stage ended, and return the stages that became ready by it.
+    def settle(
+        self, stage: CompiledStage, output: StageOutput, ready: deque[int], kept: str | None = None
+    ) -> None:
+        """Note how a stage ended.
 
         Args:
             stage: The stage.
             output: What it left.
+            ready: Gets the stages that became ready by it.
             kept: Why it was kept from starting, if it was.
         """
         self.outputs[stage.number] = output
@@ -66,12 +70,15 @@ class Progress:
             if kept is not None:
                 self._kept[stage.number] = kept
         left = self._left
-        ready: list[int] = []
         for number in stage.dependants:
-            left[number] -= 1
-            if not left[number]:
+            left[number] = waits = left[number] - 1
+            if not waits:
                 ready.append(number)
-        return ready
+
+    @property
+    def regular(self) -> bool:
+        """Whether every stage that has settled was OK, so that nothing keeps any other from starting."""
+        return not self._irregular
 
     def obstacle(self, stage: CompiledStage) -> str | None:
         """Return why a ready stage may not start, or None: rules 1 to 4 of ``docs/explanation/outcomes.md``."""

@@ -106,11 +106,15 @@ class Run:
         """How many runs there are above this one."""
         if self._context is not None and self._context.depth > self.depth:
             self.depth = self._context.depth
+        if self._parent is not None:
+            from stageflow.observability import ambient
+
+            ambient.settle_step()
         self._token = request.cancel_token
         self._failure: StageExecutionError | None = None  # the first
         self._given_up: asyncio.Future[None] | None = None
         self._begun = False  # a run that was never let in has no events
-        self.ended = False
+        self.ended: bool = False
         """Whether nothing of the run is alive any more."""
         self._recorder: RunRecorder | None = None
         self._cleanup: CleanupRegistry | None = None
@@ -119,7 +123,8 @@ class Run:
         """What nobody may catch, such as a stage's ``KeyboardInterrupt``, or an error of the machinery itself."""
         context = copy_context()
         context.run(_current.set, self)
-        self._outcomes = Outcomes(self, graph, self.data.get("_timeout_ms") if self.data else None)
+        limit_ms = self.data.get("_timeout_ms") if self.data else None
+        self._outcomes = Outcomes(self, graph, self._emitter, limit_ms)
         self._scheduler = Scheduler(self._outcomes, context)
 
     # --- what the contexts of its stages see ------------------------------------------------------------
@@ -218,6 +223,9 @@ class Run:
         if self._recorder is not None:
             self._recorder.ended(results, self._status())
             cancelled = await self._insist(self._recorder.finish()) or cancelled
+        if self._begun:
+            self._outcomes.release()
+        self._scheduler.release()
         if self.fatal is not None:
             raise self.fatal
         if cancelled is not None:
@@ -261,6 +269,8 @@ class Run:
     def _arm(self) -> list[Callable[[], object]]:
         """Listen to whatever may end the run from outside; what is returned undoes that."""
         disarm: list[Callable[[], object]] = []
+        if self._timeout is None and self._token is None and self._context is None and self._parent is None:
+            return disarm
         loop, home = asyncio.get_running_loop(), threading.get_ident()
 
         def cancel(reason: str = "the context was marked as cancelled") -> None:
@@ -428,14 +438,10 @@ class Run:
         """Emit the wide event of a settled stage, if the graph wants it."""
         wide = self._graph.wide_events
         if wide is not None and wide.stages and self.listening:
-            from datetime import UTC, datetime, timedelta
-
             from stageflow.stages.result import StageResult
 
-            now = datetime.now(UTC)
-            result = StageResult.of(
-                stage, output, now - timedelta(milliseconds=output.duration_ms or 0.0), now
-            )
+            now_ns = monotonic_ns()
+            result = StageResult.of(stage, output, now_ns - round((output.duration_ms or 0.0) * 1e6), now_ns)
             self.emit(
                 wide.emitter.stage_event_type, wide.emitter.build_stage_payload(ctx=self, result=result)
             )

@@ -29,62 +29,65 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from enum import Enum, auto
 from time import monotonic_ns
-from types import coroutine
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Final, final
+
+from stageflow.runtime.attempt import Attempt, Interruption
+from stageflow.runtime.lane import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Iterable
     from contextvars import Context
 
     from stageflow.runtime.deadlines import Deadlines
-    from stageflow.runtime.outcomes import Attempt, Outcomes
+    from stageflow.runtime.outcomes import Outcomes
 
-__all__ = ["Interruption", "Scheduler"]
+__all__ = ["Scheduler"]
 
-
-class Interruption(Enum):
-    """Why a stage was asked to stop."""
-
-    STOPPED = auto()
-    TIMED_OUT = auto()
-
-
-TURN_NS: Final = 1_000_000
 _LANES_AT_ONCE: Final = 2
 
 
 @final
+class _Nothing(deque[int]):
+    """The ready stages of a run that is ending: there are none, whatever becomes ready."""
+
+    def append(self, number: int, /) -> None:
+        """Forget it."""
+
+    def extend(self, numbers: Iterable[int], /) -> None:
+        """Forget them."""
+
+
+@final
 class Scheduler:
-    """Drives one run; see the module for how.
+    """Keeps the lanes of one run; see the module for how.
 
     Args:
-        outcomes: Says what an attempt is and what its end means.
+        outcomes: Says how an attempt begins and what its end means.
         context: The context variables that every stage gets a copy of.
     """
 
     __slots__ = (
         "_backoffs",
-        "_context",
         "_deadlines",
         "_lanes",
         "_loop",
-        "_outcomes",
         "_parked",
         "_starting",
         "_suspended",
         "_waiter",
+        "context",
+        "outcomes",
         "ready",
         "stopping",
     )
 
     def __init__(self, outcomes: Outcomes, context: Context) -> None:
-        self._outcomes = outcomes
-        self._context = context
+        self.outcomes = outcomes
+        self.context = context
         self._loop = asyncio.get_running_loop()
         self._lanes: set[asyncio.Task[None]] = set()
-        self._starting: set[asyncio.Task[None]] = set()  # lanes that have been created and not begun
+        self._starting = 0  # lanes that have been created and not begun
         self._suspended: dict[Attempt, None] = {}  # in the order of suspension
         self._backoffs: dict[int, asyncio.TimerHandle] = {}
         self._parked: set[int] = set()  # stages that wait for a place under a limit
@@ -106,20 +109,40 @@ class Scheduler:
 
     def grow(self) -> None:
         """Open lanes for ready stages that no lane is on its way to."""
-        missing = len(self.ready) - len(self._starting)
+        missing = len(self.ready) - self._starting
+        if missing <= 0:
+            return
         for _ in range(min(missing, _LANES_AT_ONCE)):
+            self._starting += 1
             # Created inside the run's context, so that what a lane does between stages sees nothing of theirs.
-            task = self._context.run(self._loop.create_task, self._lane())
-            self._lanes.add(task)
-            self._starting.add(task)
-            task.add_done_callback(self._lane_ended)
+            self._lanes.add(self.context.run(self._loop.create_task, Lane(self)))
+
+    def lane_begins(self) -> None:
+        """A lane takes its first step."""
+        self._starting -= 1
+
+    def lane_ends(self, task: asyncio.Task[None]) -> None:
+        """A lane takes no further step."""
+        self._lanes.discard(task)
+        self.grow()  # invariant 4
+        self._wake()
+
+    def lane_lost(self) -> None:
+        """Somebody has cancelled a lane before its first step."""
+        self._starting -= 1
+        self._loop.call_soon(self._bury)
+
+    def _bury(self) -> None:
+        self._lanes = {task for task in self._lanes if not task.done()}
+        self.grow()
+        self._wake()
 
     def stop(self) -> None:
         """Start nothing more, and ask everything that is suspended to stop."""
         if self.stopping:
             return
         self.stopping = True
-        self.ready.clear()
+        self.ready = _Nothing()
         self._parked.clear()
         self.close()
         for attempt in tuple(self._suspended):
@@ -133,6 +156,10 @@ class Scheduler:
         self._backoffs.clear()
         if self._deadlines is not None:
             self._deadlines.close()
+
+    def release(self) -> None:
+        """The run has ended: let go of what refers to it."""
+        del self.context
 
     def again(self, number: int, delay: float) -> None:
         """Make a stage ready again after *delay* seconds; it holds no lane meanwhile."""
@@ -155,34 +182,27 @@ class Scheduler:
         self.ready.append(number)
         self.grow()
 
-    def _lane_ended(self, task: asyncio.Task[None]) -> None:
-        self._lanes.discard(task)
-        self._starting.discard(task)  # if somebody cancelled it before its first step
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._outcomes.crash(error)
-        self.grow()
-        self._wake()
-
     def _wake(self) -> None:
         waiter = self._waiter
-        if waiter is not None and not waiter.done() and self.idle:
+        if waiter is not None and self.idle and not waiter.done():
             waiter.set_result(None)
 
     def _interrupt(self, attempt: Attempt, why: Interruption) -> None:
         """Ask a stage to stop: once for its time limit, and once for the end of the run."""
-        if attempt.task is not None and attempt.interrupted is not why:
+        if attempt.interrupted is not why:
             # A stage that is over its limit stays so, whatever else is asked of it.
             if attempt.interrupted is None:
                 attempt.interrupted = why
             attempt.task.cancel()
 
-    def _suspend(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+    def suspended(self, number: int, started_ns: int, task: asyncio.Task[None]) -> Attempt:
         """A stage is about to suspend for the first time: its lane stays with it, others take over the rest."""
-        attempt.task = task
+        outcomes = self.outcomes
+        attempt = Attempt(started_ns, outcomes.limit_of(outcomes.stages[number]), task)
         self._suspended[attempt] = None
         if self.stopping:  # the stage itself stopped the run while it ran inline
             self._interrupt(attempt, Interruption.STOPPED)
-            return
+            return attempt
         if attempt.timeout is not None:
             if self._deadlines is None:
                 from stageflow.runtime import deadlines
@@ -190,72 +210,14 @@ class Scheduler:
                 self._deadlines = deadlines.Deadlines(
                     self._loop, self._time_out, self._suspended.__contains__
                 )
-            spent = (monotonic_ns() - attempt.started_ns) / 1e9
+            spent = (monotonic_ns() - started_ns) / 1e9
             self._deadlines.add(self._loop.time() + attempt.timeout - spent, attempt)
         self.grow()
+        return attempt
+
+    def ended(self, attempt: Attempt) -> None:
+        """A stage that had suspended has ended."""
+        del self._suspended[attempt]
 
     def _time_out(self, attempt: Attempt) -> None:
         self._interrupt(attempt, Interruption.TIMED_OUT)
-
-    async def _lane(self) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._starting.discard(task)
-            await self._drive(task)
-
-    @coroutine
-    def _drive(self, task: asyncio.Task[None]) -> Generator[Any, Any, None]:  # noqa: C901, PLR0912, PLR0915 - one hot loop
-        """Run ready stages, one after another, until none is left or this lane may not be used again."""
-        outcomes, ready, context = self._outcomes, self.ready, self._context
-        turn_ns = monotonic_ns()
-        while ready:
-            attempt = outcomes.enter(ready.popleft())
-            if attempt is None:
-                now_ns = monotonic_ns()
-            else:
-                own = context.copy()
-                value: object = None
-                error: BaseException | None = None
-                closing = False
-                try:
-                    step = own.run(attempt.start)
-                    waiting = own.run(step.send, None)
-                    self._suspend(attempt, task)
-                    while True:
-                        try:
-                            sent = yield waiting
-                        except GeneratorExit:
-                            closing = True
-                            own.run(step.close)
-                            raise
-                        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the stage's to handle
-                            waiting = own.run(step.throw, exc)
-                        else:
-                            waiting = own.run(step.send, sent)
-                except StopIteration as end:
-                    value = end.value
-                except BaseException as exc:
-                    if closing:
-                        raise
-                    error = exc
-                if attempt.task is not None:
-                    self._suspended.pop(attempt, None)
-                now_ns = monotonic_ns()
-                if attempt.task is not None:  # it suspended, so the loop has had its turn
-                    turn_ns = now_ns
-                rest = outcomes.leave(attempt, value, error, now_ns)
-                if rest is not None:
-                    self.grow()
-                    yield from rest
-                # On Python before 3.13 a request stays pending in the Task even if the stage took it back.
-                if (
-                    attempt.interrupted is not None
-                    or task.cancelling()
-                    or getattr(task, "_must_cancel", False)
-                ):
-                    break  # invariant 2
-            if now_ns - turn_ns > TURN_NS:
-                self.grow()
-                yield
-                turn_ns = monotonic_ns()
-        self.grow()  # invariant 4

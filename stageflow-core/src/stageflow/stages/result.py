@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, final
 
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from stageflow.stages.output import StageOutput
 
@@ -30,8 +31,6 @@ class StageResult:
     Attributes:
         name: The stage.
         status: ``"completed"``, ``"skipped"``, ``"failed"``, ``"cancelled"`` or ``"retry"``.
-        started_at: When the attempt began, in UTC.
-        ended_at: When it ended, in UTC.
         data: The output's data.
         error: Why it failed.
         output: The whole output, if there is one.
@@ -48,7 +47,7 @@ class StageResult:
     ```
     """
 
-    __slots__ = ("data", "ended_at", "error", "name", "output", "started_at", "status")
+    __slots__ = ("_ended", "_started", "data", "error", "name", "output", "status")
 
     def __init__(
         self,
@@ -62,21 +61,61 @@ class StageResult:
     ) -> None:
         self.name = name
         self.status = status
-        self.started_at = started_at
-        self.ended_at = ended_at
+        self._started: datetime | int = started_at  # an int is nanoseconds of the monotonic clock
+        self._ended: datetime | int = ended_at
         self.data: Mapping[str, Any] = data if data is not None else {}
         self.error = error
         self.output = output
 
     @classmethod
-    def of(cls, name: str, output: StageOutput, started_at: datetime, ended_at: datetime) -> StageResult:
-        """Describe *output* as the result of stage *name*."""
-        return cls(name, _WORDS[output.status], started_at, ended_at, output.data, output.error, output)
+    def of(cls, name: str, output: StageOutput, started_ns: int, ended_ns: int) -> StageResult:
+        """Describe *output* as the result of stage *name*; the times are of the monotonic clock, in nanoseconds."""
+        result = _new(cls)
+        result.name = name
+        result.status = _WORDS[output.status]
+        result._started = started_ns  # noqa: SLF001 - its own, in the making
+        result._ended = ended_ns  # noqa: SLF001 - its own, in the making
+        result.data = output.data
+        result.error = output.error
+        result.output = output
+        return result
+
+    @property
+    def started_at(self) -> datetime:
+        """When the attempt began, in UTC."""
+        if isinstance(self._started, int):
+            self._started = _wall(self._started)
+        return self._started
+
+    @started_at.setter
+    def started_at(self, value: datetime) -> None:
+        self._started = value
+
+    @property
+    def ended_at(self) -> datetime:
+        """When the attempt ended, in UTC."""
+        if isinstance(self._ended, int):
+            self._ended = _wall(self._ended)
+        return self._ended
+
+    @ended_at.setter
+    def ended_at(self, value: datetime) -> None:
+        self._ended = value
 
     @property
     def duration_ms(self) -> float:
         """How long the attempt took, in milliseconds."""
+        if isinstance(self._started, int) and isinstance(self._ended, int):
+            return (self._ended - self._started) / 1e6
         return (self.ended_at - self.started_at).total_seconds() * 1000
 
     def __repr__(self) -> str:
         return f"StageResult({self.name!r}, {self.status!r})"
+
+
+_new = object.__new__
+
+
+def _wall(then_ns: int) -> datetime:
+    """Return the time of day that a reading of the monotonic clock stands for."""
+    return datetime.now(UTC) - timedelta(microseconds=(monotonic_ns() - then_ns) / 1000)
