@@ -100,6 +100,8 @@ class ObservableEventSink:
             line: The line.
             colour: The number of a terminal's colour.
         """
+        if not isinstance(line, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            line = shown(line)
         stream = sys.stdout if self._stream is None else self._stream
         if colour is not None and self._colorize and stream.isatty():
             line = f"\x1b[{colour}m{line}\x1b[0m"

@@ -198,7 +198,7 @@ class _Section:
         """Call the hooks and the rest; see the picture."""
         entered: list[tuple[_Link, InterceptorContext]] = []
         output: StageOutput | None = None
-        error: BaseException | None = None
+        error: Exception | asyncio.CancelledError | None = None
         try:
             for link in self._links:
                 ctx = InterceptorContext(invocation, link.name)
@@ -222,7 +222,7 @@ class _Section:
         for link, ctx in reversed(entered):
             try:
                 if error is not None and not isinstance(error, (asyncio.CancelledError, RetryRequestedError)):
-                    output, error = await self._recover(link, ctx, cast("Exception", error))
+                    output, error = await self._recover(link, ctx, error)
                 if link.after is not None:
                     await link.after(self._stage, _result(self._stage, output, error, invocation), ctx)
             except asyncio.CancelledError as exc:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast, final
 
-from stageflow.context.checks import check_name, check_type, wrong_type
+from stageflow.context.checks import check_name, check_type, shown, wrong_type
 from stageflow.errors import ConfigurationError
 from stageflow.runtime.failure import FailureMode
 from stageflow.stages.spec import StageSpec
@@ -293,7 +293,7 @@ def _spec_of(one: Any) -> StageSpec:
     make = getattr(one, "spec", None)
     spec = make() if callable(make) else None
     if not isinstance(spec, StageSpec):
-        msg = f"{one!r} does not say what it depends on"
+        msg = f"{shown(one)} does not say what it depends on"
         fix = "Make it with @stage, or add it by with_stage(name, runner, kind, dependencies=[...])"
         raise ConfigurationError(msg, fix=fix)
     return spec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, final
 
 from stageflow.context.checks import wrong_type
@@ -99,16 +99,16 @@ async def run_with_interceptors(
 
     kind, pipeline, data = _seen_by_interceptors(ctx)
     graph = StageGraph([StageSpec(stage_name, body, kind)], interceptors, name=pipeline)
-    started_at = datetime.now(UTC)
+    started_ns = monotonic_ns()
     results = await graph.run(ctx, data=data, sink=_sink_of(ctx), raise_errors=False)
-    ended_at = started_at + timedelta(milliseconds=results.duration_ms)
+    ended_ns = started_ns + round(results.duration_ms * 1e6)
     error = results.error
     if isinstance(error, StageError) and isinstance(error.original, CriticalInterceptorError):
         raise error.original
     if stage_name in results:
-        return StageResult.of(stage_name, results[stage_name], started_at, ended_at)
+        return StageResult.of(stage_name, results[stage_name], started_ns, ended_ns)
     reason = error.reason if isinstance(error, PipelineCancelled) else "it did not come to an end"
-    return StageResult.of(stage_name, StageOutput.cancel(reason), started_at, ended_at)
+    return StageResult.of(stage_name, StageOutput.cancel(reason), started_ns, ended_ns)
 
 
 async def _as_output(stage_name: str, called: Any) -> object:

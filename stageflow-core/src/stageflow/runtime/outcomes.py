@@ -222,7 +222,8 @@ class Outcomes:
             self._places.vacate(number)
         duration_ms = duration_ns / 1e6
         if error is None and (attempt is None or attempt.interrupted is not Interruption.TIMED_OUT):
-            output, data = _OK, value
+            output = _OK
+            data: Any = value
             if data.__class__ is not dict:
                 try:
                     output = as_output(stage.name, value)

@@ -301,7 +301,7 @@ def _mapping(factory: str, data: Mapping[str, Any] | None) -> Mapping[str, Any]:
 def _status(status: object) -> StageStatus:
     try:
         return StageStatus(cast("str", status))  # what is no status raises
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter: Python shows the value, however deep it is
         raise wrong_value("StageOutput", "status", "is no StageStatus", status) from None
 
 
