@@ -1,15 +1,15 @@
 """Whether cost stays linear: the time per stage of 100,000 stages, as a ratio to that of 1,000.
 
 Everything is done with the cyclic garbage collector on, and once more with it off: with it on, Python itself goes over
-all that is alive again and again. The DAG by hand is measured in the same turns. A
-turn does the small graph ten times.
+all that is alive again and again. There the DAG by hand is measured in the same turns. A turn does the small graph ten
+times.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,16 +42,24 @@ def dags(family: str, big: int) -> dict[int, Dag]:
 
 def growths(row: str, systems: dict[str, Sizes], turns: int) -> Iterator[Reading]:
     """Measure a row with the collector and without."""
-    work = {f"{name} {size}": once for name, sizes in systems.items() for size, once in sizes.items()}
-    repeats = {f"{name} {size}": OFTEN if size == SMALL else 1 for name in systems for size in systems[name]}
-    asyncio.run(in_turns(work, turns=1, repeats=dict.fromkeys(repeats, 1)))  # warm up
-    for ending, collector in (("", nullcontext), ("-without-gc", without_gc)):
-        with collector():
-            samples = asyncio.run(in_turns(work, turns=turns, repeats=repeats))
-        for name, sizes in systems.items():
-            small, big = sorted(sizes)
-            more = ratios(samples[f"{name} {big}"], samples[f"{name} {small}"])
-            yield Reading(f"growth.{row}{ending}.{name}", [ratio * small / big for ratio in more])
+    asyncio.run(in_turns(by_name(systems), turns=1, repeats=dict.fromkeys(by_name(systems), 1)))  # warm up
+    yield from _growths(row, systems, turns)
+    with without_gc():
+        yield from _growths(f"{row}-without-gc", {"ours": systems["ours"]}, turns)
+
+
+def _growths(row: str, systems: dict[str, Sizes], turns: int) -> Iterator[Reading]:
+    often = {f"{name} {size}": OFTEN if size == SMALL else 1 for name in systems for size in systems[name]}
+    samples = asyncio.run(in_turns(by_name(systems), turns=turns, repeats=often))
+    for name, sizes in systems.items():
+        small, big = sorted(sizes)
+        more = ratios(samples[f"{name} {big}"], samples[f"{name} {small}"])
+        yield Reading(f"growth.{row}.{name}", [ratio * small / big for ratio in more])
+
+
+def by_name(systems: dict[str, Sizes]) -> dict[str, Once]:
+    """Name every system in every size."""
+    return {f"{name} {size}": once for name, sizes in systems.items() for size, once in sizes.items()}
 
 
 def running(family: str, big: int) -> dict[str, Sizes]:

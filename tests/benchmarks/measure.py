@@ -65,7 +65,6 @@ def at_once(once: Once, runs: int) -> Once:
 
 async def sample(once: Once, repeats: int) -> Sample:
     """Time *repeats* pieces of work after each other; return the seconds of one."""
-    gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(repeats):
         await once()
@@ -76,16 +75,25 @@ async def sample(once: Once, repeats: int) -> Sample:
 async def repeats_for(once: Once, seconds: float) -> int:
     """Warm up, and return how many pieces of work fill about that many seconds."""
     await once()
+    gc.collect()
     took = min((await sample(once, 1)).cpu, (await sample(once, 1)).cpu)
     return max(1, min(1000, round(seconds / max(took, 1e-6))))
 
 
 async def in_turns(
-    systems: Mapping[str, Once], *, turns: int, seconds: float = 0.0, repeats: Mapping[str, int] | None = None
+    systems: Mapping[str, Once],
+    *,
+    turns: int,
+    seconds: float = 0.0,
+    repeats: Mapping[str, int] | None = None,
 ) -> dict[str, list[Sample]]:
     """Take a sample of every system in each turn; the n-th samples of all systems belong together.
 
-    A sample takes about that many seconds, or does its work as often as *repeats* says, and then without a warm-up.
+    Args:
+        systems: What is compared, by name.
+        turns: How many samples to take of each.
+        seconds: About how long a sample takes.
+        repeats: How often each does its work in a sample, instead; then nothing is warmed up.
     """
     if repeats is None:
         repeats = {name: await repeats_for(once, seconds) for name, once in systems.items()}
@@ -93,6 +101,7 @@ async def in_turns(
     order = list(systems)
     for _ in range(turns):
         for name in order:
+            gc.collect()
             samples[name].append(await sample(systems[name], repeats[name]))
         order.reverse()
     return samples

@@ -224,7 +224,7 @@ STOPS += [(Stop.LIMIT, At.TIME), (Stop.LIMIT, At.TIME), (Stop.BEFORE, At.TIME)]
 
 SHAPES = list(Shape)
 REGULAR = [one for one in Shape if one is not Shape.MIXED]
-CHOICES: list[Any] = ["x"] * 6 + ["y"] * 4 + [["x", "y"]] * 3 + ["z", []]
+CHOICES: list[Any] = ["x"] * 6 + ["y"] * 4 + [["x", "y"], ["x", "z"], ["y"], "z", []]
 LABELS = [frozenset("x")] * 3 + [frozenset("y"), frozenset("xy")]
 LIMITS = [inf] * 8 + [1.4, 2.4, 4.4]
 PAUSES = [(0,), (1,), (0, 1), (2,), (0, 0, 0), (1, 0, 2)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -50,6 +51,10 @@ def run_block(
     for name in [name for name in os.environ if name.startswith("STAGEFLOW_")]:
         monkeypatch.delenv(name)
     before = _environment()
+    for logger in (logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))):
+        # As in a program that has not set up logging, whatever an earlier test has.
+        monkeypatch.setattr(logger, "level", logging.WARNING if logger is logging.root else logging.NOTSET)
+    logging.root.manager._clear_cache()  # of what each logger lets through
 
     def run(example: CodeExample) -> None:
         # Not EvalExample.run: when the block raises, the traceback that it makes up breaks pytest's own report

@@ -417,20 +417,25 @@ class BuildProblem:
         message: What is wrong, in one sentence.
         fix: What to do about it.
         stages: The stages concerned, the one to look at first in front.
+        unknown: What is named, but is no stage of the pipeline.
     """
 
-    __slots__ = ("code", "fix", "message", "stages")
+    __slots__ = ("code", "fix", "message", "stages", "unknown")
 
     code: str
     message: str
     fix: str
     stages: tuple[str, ...]
+    unknown: str | None
 
-    def __init__(self, code: str, message: str, *, fix: str, stages: Sequence[str] = ()) -> None:
+    def __init__(
+        self, code: str, message: str, *, fix: str, stages: Sequence[str] = (), unknown: str | None = None
+    ) -> None:
         self.code = code
         self.message = message
         self.fix = fix
         self.stages = tuple(stages)
+        self.unknown = unknown
 
     def __repr__(self) -> str:
         return f"BuildProblem({self.code!r}, {self.message!r}, stages={self.stages!r})"

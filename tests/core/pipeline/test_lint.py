@@ -368,7 +368,7 @@ def test_a_file_names_pipeline_and_stage(write):
         ("error", "bad.b", "a"),
         ("warning", "bad.a", None),
         ("warning", "bad.b", None),
-        ("error", "chat_pipeline.x", None),
+        ("error", "chat_pipeline.x", "y"),
         ("error", "create_builder.q", "a"),
     ]
     (first, *_) = result.issues

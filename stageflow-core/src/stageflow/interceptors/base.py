@@ -7,6 +7,8 @@ from enum import Enum, auto
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
+from stageflow.context.checks import check_type
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
     from uuid import UUID
@@ -247,10 +249,12 @@ class InterceptorContext:
 
     def add_observation(self, key: str, value: Any) -> None:
         """Note something about this attempt, under the interceptor's own name."""
+        check_type("InterceptorContext.add_observation", "key", key, str, "a str")
         self._invocation.observations.setdefault(self.name, {})[key] = value
 
     def get_observation(self, key: str, default: Any = None) -> Any:
         """Return what this interceptor noted under *key*."""
+        check_type("InterceptorContext.get_observation", "key", key, str, "a str")
         return self._invocation.observations.get(self.name, {}).get(key, default)
 
     def try_emit_event(self, type: str, data: Mapping[str, Any] | None = None) -> None:  # noqa: A002 - published

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, cast, final
 
-from stageflow.errors import CriticalInterceptorError, StageContractError
+from stageflow.errors import CriticalInterceptorError, StageContractError, shown
 from stageflow.interceptors.base import (
     BaseInterceptor,
     ErrorAction,
@@ -149,7 +149,7 @@ class _Link:
             StageContractError: It returned something else than an ``InterceptorResult``.
         """
         if not isinstance(result, InterceptorResult):
-            what = f"before() of interceptor {self.name!r} returned {result!r}"
+            what = f"before() of interceptor {self.name!r} returned {shown(result)}"
             raise StageContractError(self.stage, what, fix="Return an InterceptorResult or None")
         if result.stage_ran:
             return None

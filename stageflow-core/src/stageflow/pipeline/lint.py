@@ -284,7 +284,7 @@ def _issue(problem: BuildProblem) -> DependencyIssue:
         problem.stages[0] if problem.stages else _MODULE,
         problem.message,
         IssueSeverity.ERROR,
-        accessed_stage=problem.stages[1] if len(problem.stages) > 1 else None,
+        accessed_stage=problem.unknown or (problem.stages[1] if len(problem.stages) > 1 else None),
         suggestion=problem.fix,
         code=problem.code,
     )

@@ -15,6 +15,7 @@ from stageflow.context.checks import (
     wrong_type,
     wrong_value,
 )
+from stageflow.context.record import ReadOnlyFieldError
 from stageflow.errors import ConfigurationError, StageExecutionError, close_matches
 from stageflow.interceptors.chain import compile_chain, hears_of_failures, is_hooked, sort_interceptors
 from stageflow.runtime.compilation import as_limit, compile_stages, held_cycles, resolve_names
@@ -95,6 +96,7 @@ class StageGraph:
     __slots__ = (
         "_by_name",
         "_calls",
+        "_sealed",
         "cleanup_timeout",
         "failure_mode",
         "hooked",
@@ -167,6 +169,15 @@ class StageGraph:
         self.hooked = [one for one in self.interceptors if is_hooked(one)]
         self.watchers = [one for one in self.interceptors if hears_of_failures(one)]
         self._calls: dict[tuple[int, ...], tuple[Body, ...]] = {}
+        self._sealed = True
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, "_sealed"):
+            raise ReadOnlyFieldError("StageGraph", name)
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise ReadOnlyFieldError("StageGraph", name)
 
     def stage(self, name: str) -> CompiledStage:
         """Return a compiled stage by its name.

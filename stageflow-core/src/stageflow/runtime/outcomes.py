@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from stageflow.context.frozen import FrozenDict, freeze_flat, freeze_in_slices
@@ -14,6 +13,7 @@ from stageflow.errors import (
     StageContractError,
     StageExecutionError,
     StageTimeoutError,
+    shown,
 )
 from stageflow.events import vocabulary
 from stageflow.interceptors.base import attention
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcomes", "said"]
 
 _OK: Final = StageOutput.ok()
+_LONGEST: Final = 1e300  # what a stage asks for as a delay may be any number
 _logger = logging.getLogger("stageflow.interceptors")
 
 
@@ -390,7 +391,8 @@ class Outcomes:
                 data = {"stage": stage.name, "attempts": number, "error": said(error)}
                 self._run.emit(vocabulary.RETRY_EXHAUSTED, data)
             return False
-        wait = retry_after if isinstance(retry_after, (int, float)) and 0 < retry_after < inf else 0.0
+        is_number = isinstance(retry_after, (int, float)) and not isinstance(retry_after, bool)
+        wait = retry_after if is_number and 0 < retry_after < _LONGEST else 0.0
         delay = policy.delay(number, float(wait))
         self._attempts[stage.number] = number
         data = {"delay_ms": delay * 1000, "error": said(error)}
@@ -457,9 +459,10 @@ class Outcomes:
         if isinstance(chosen, str):
             return chosen in stage.labels
         if isinstance(chosen, (list, tuple, set, frozenset)):
-            return not stage.labels.isdisjoint(cast("Iterable[object]", chosen))
+            labels = cast("Iterable[object]", chosen)
+            return any(isinstance(one, str) and one in stage.labels for one in labels)
         router = self._graph.stages[stage.router or 0].name
-        what = f"Its router {router!r} chose {chosen!r}, which is no label"
+        what = f"Its router {router!r} chose {shown(chosen)}, which is no label"
         raise StageContractError(stage.name, what, fix="Return StageOutput.ok(route='label') from the router")
 
     def _admit(self, places: StagePlaces, stage: CompiledStage) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any, final
 from stageflow.errors import OverloadError, PipelineCancelled, RunTimeoutError, StageExecutionError
 from stageflow.events import vocabulary
 from stageflow.events.emitter import RunEmitter
+from stageflow.observability.ambient import current_trace
+from stageflow.observability.correlation import get_correlation_id
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.outcomes import Outcomes, said
 from stageflow.runtime.results import PipelineResults
@@ -92,9 +95,6 @@ class Run:
         self.data: dict[str, Any] = {} if self._context is None else self._context.data
         if request.data:
             self.data = {**self.data, **request.data}
-        self._emitter = RunEmitter(
-            (self.event_sink,) if reader is None else (self.event_sink, reader), self._identity
-        )
         self._ports = request.ports
         self._timeout = request.timeout
         self.deadline: float | None = None
@@ -102,6 +102,9 @@ class Run:
         parent = _current.get()
         # A Task that outlives the run it was started in may run pipelines; they are nobody's children.
         self._parent = None if parent is None or parent.ended else parent
+        self._emitter = RunEmitter(
+            (self.event_sink,) if reader is None else (self.event_sink, reader), self._identity
+        )
         self.depth: int = 0 if self._parent is None else self._parent.depth + 1
         """How many runs there are above this one."""
         if self._context is not None and self._context.depth > self.depth:
@@ -145,6 +148,13 @@ class Run:
         if self._context is not None and self._context.parent_run_id is not None:
             return self._context.parent_run_id
         return None if self._parent is None else self._parent.snapshot.pipeline_run_id
+
+    @property
+    def correlation_id(self) -> UUID | None:
+        """What ties the run to others: of its context, of the run above it, or the current one."""
+        if self._context is not None and self._context.correlation_id is not None:
+            return self._context.correlation_id
+        return get_correlation_id() if self._parent is None else self._parent.correlation_id
 
     @property
     def cancel_reason(self) -> str | None:
@@ -462,6 +472,13 @@ class Run:
         """Return what every event of the run says of it."""
         snapshot, context = self.snapshot, self._context
         ids = {name: _text(getattr(snapshot, name)) for name in _IDS}
+        if self.parent_run_id is not None:
+            ids["parent_run_id"] = str(self.parent_run_id)
+        if self.correlation_id is not None:
+            ids["correlation_id"] = str(self.correlation_id)
+        trace_id = _trace_id()
+        if trace_id is not None:
+            ids["trace_id"] = trace_id
         return {
             **ids,
             "pipeline": self._graph.name,
@@ -477,6 +494,18 @@ _ENDS = {
     "cancelled": vocabulary.PIPELINE_CANCELLED,
 }
 _IDS = ("pipeline_run_id", "request_id", "session_id", "user_id", "org_id")
+
+
+def _trace_id() -> str | None:
+    """Return the id of the trace that the code runs in, ours or OpenTelemetry's, which is not imported for this."""
+    if current_trace.get() is not None:
+        from stageflow.observability.trace import get_trace_id
+
+        if (trace_id := get_trace_id()) is not None:
+            return trace_id
+    get_span: Any = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
+    context = None if get_span is None else get_span().get_span_context()
+    return f"{context.trace_id:032x}" if context is not None and context.is_valid else None
 
 
 def _text(value: object) -> str | None:

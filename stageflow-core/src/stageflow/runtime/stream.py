@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, final
 
 from stageflow.context.checks import check_count
+from stageflow.errors import RunStateError
 from stageflow.events.emitter import RunEvent
 from stageflow.events.vocabulary import STREAM_GAP
 
@@ -111,11 +112,12 @@ class RunStream:
         """What the run left behind, once its last event has been read.
 
         Raises:
-            RuntimeError: The run has not ended yet.
+            RunStateError: The run has not ended yet.
         """
         if self._results is None:
-            msg = "The run has not ended yet: read the stream to its end first"
-            raise RuntimeError(msg)
+            raise RunStateError(
+                "The run has not ended yet", where="stream", fix="Read the stream to its end first"
+            )
         return self._results
 
     async def __aenter__(self) -> RunStream:
@@ -126,8 +128,12 @@ class RunStream:
 
     async def __aiter__(self) -> AsyncIterator[RunEvent]:
         if self._started:
-            msg = "A stream is one run and can be read once; call stream() again for another run"
-            raise RuntimeError(msg)
+            msg = "A stream can be read once"
+            raise RunStateError(
+                msg,
+                where="stream",
+                fix="Call stream() again for another run",
+            )
         self._started = True
         buffer = _Buffer(self._buffer_size)
         run = self._run = asyncio.ensure_future(self._start(buffer))

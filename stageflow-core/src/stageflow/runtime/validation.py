@@ -255,9 +255,8 @@ def _dependency_problems(
         elif dependency not in known:
             message = f"Stage {shown(spec.name)} depends on {shown(dependency)}, which is not in the pipeline"
             fix = hints(dependency) or f"Add a stage {shown(dependency)}, or remove the dependency"
-            yield BuildProblem(
-                "SF-BUILD-UNKNOWN-DEPENDENCY", message, fix=fix, stages=[spec.name, dependency]
-            )
+            code = "SF-BUILD-UNKNOWN-DEPENDENCY"
+            yield BuildProblem(code, message, fix=fix, stages=[spec.name], unknown=dependency)
 
 
 def find_cycles(edges: Mapping[str, Sequence[str]]) -> list[list[str]]:

@@ -80,7 +80,7 @@ class StageInputs(Record):
             declared_deps = prior_outputs
         elif isinstance(declared_deps, str):  # one name, not its letters
             declared_deps = (declared_deps,)
-        elif declared_deps.__class__ is not list:
+        elif declared_deps.__class__ is not list and not isinstance(declared_deps, Mapping):
             declared_deps = items_of("StageInputs", "declared_deps", declared_deps)
         for name in declared_deps:
             if not isinstance(name, str):

@@ -210,7 +210,14 @@ class PipelineContext:
 
     def try_emit_event(self, type: str, data: Mapping[str, Any] | None = None) -> None:  # noqa: A002 - published
         """Emit an event with the ids of this context; keys of *data* win. Never raises."""
-        event = {**ids_of(self), "topology": self.topology, "service": self.service, **as_payload(data)}
+        ties = {"parent_run_id": self.parent_run_id, "correlation_id": self.correlation_id}
+        event = {
+            **ids_of(self),
+            **{name: str(value) for name, value in ties.items() if value is not None},
+            "topology": self.topology,
+            "service": self.service,
+            **as_payload(data),
+        }
         try:
             self.event_sink.try_emit(type=type, data=event)
         except Exception:

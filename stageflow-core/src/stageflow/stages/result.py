@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, final
 
+from stageflow.context.checks import check_type
+from stageflow.stages.output import StageOutput
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from stageflow.stages.output import StageOutput
 
 __all__ = ["StageResult"]
 
@@ -70,6 +70,7 @@ class StageResult:
     @classmethod
     def of(cls, name: str, output: StageOutput, started_ns: int, ended_ns: int) -> StageResult:
         """Describe *output* as the result of stage *name*; the times are of the monotonic clock, in nanoseconds."""
+        check_type("StageResult.of", "output", output, StageOutput, "a StageOutput")
         result = _new(cls)
         result.name = name
         result.status = _WORDS[output.status]
