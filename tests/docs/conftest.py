@@ -51,10 +51,9 @@ def run_block(
     for name in [name for name in os.environ if name.startswith("STAGEFLOW_")]:
         monkeypatch.delenv(name)
     before = _environment()
-    for logger in (logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))):
-        # As in a program that has not set up logging, whatever an earlier test has.
-        monkeypatch.setattr(logger, "level", logging.WARNING if logger is logging.root else logging.NOTSET)
-    logging.root.manager._clear_cache()  # of what each logger lets through
+    levels = {name: logging.getLogger(name).level for name in ("", *logging.root.manager.loggerDict)}
+    for name in levels:  # as in a program that has not set up logging, whatever an earlier test has
+        logging.getLogger(name).setLevel(logging.NOTSET if name else logging.WARNING)
 
     def run(example: CodeExample) -> None:
         # Not EvalExample.run: when the block raises, the traceback that it makes up breaks pytest's own report
@@ -76,6 +75,8 @@ def run_block(
         yield run
     finally:
         _written = None
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
     sink = get_event_sink()
     clear_event_sink()
     assert not written, "the block wrote into the repository"

@@ -115,9 +115,8 @@ class RunStream:
             RunStateError: The run has not ended yet.
         """
         if self._results is None:
-            raise RunStateError(
-                "The run has not ended yet", where="stream", fix="Read the stream to its end first"
-            )
+            msg = "The run has not ended yet"
+            raise RunStateError(msg, where="stream", fix="Read the stream to its end first")
         return self._results
 
     async def __aenter__(self) -> RunStream:
