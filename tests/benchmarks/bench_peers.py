@@ -56,26 +56,38 @@ def main() -> None:
         for peer in peers.values()
         if (peer.name in given.only if given.only else given.all or not peer.optional)
     ]
-    about, pythons, left_out = about_this_machine(), {}, {}
-    for peer in chosen:
+    about = about_this_machine()
+    pythons, left_out = install(chosen)
+    installed = [peer for peer in chosen if peer.name in pythons]
+    special = dict.fromkeys(work for peer in installed for work in peer.workloads)
+    usual = () if installed and all(peer.workloads for peer in installed) else tuple(given.workloads)
+    found: Cells = {}
+    for peer in (OURS, LEAN, BARE):
+        found[peer.name] = dict(cells(peer, Path(sys.executable), (*special, *usual), given.bodies))
+    for peer in installed:
+        found[peer.name] = dict(cells(peer, pythons[peer.name], peer.workloads or usual, given.bodies))
+    subjects = [OURS, LEAN, BARE, *installed]
+    for body in given.bodies:
+        print(f"**Stages with the body `{body}`** (CPU, as a ratio to the TaskGroup DAG)\n")
+        print(render_rows(rows(subjects, found, body)), end="\n\n")
+    print("\n".join([*remarks(subjects, found), *(f"- {name}: {why}" for name, why in left_out.items())]))
+    if given.json:
+        whole = {"about": about, "left_out": left_out, "cells": found}
+        given.json.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
+
+
+def install(peers: list[Peer]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Make what environments are missing; return the interpreters, and why there is none."""
+    pythons: dict[str, Path] = {}
+    left_out: dict[str, str] = {}
+    for peer in peers:
         say(f"{peer.name}: installing {' '.join(peer.requirements)}, unless it is there")
         try:
             pythons[peer.name] = environment(peer, FOLDER)
         except InstallError as error:
             left_out[peer.name] = f"cannot be installed: {error}"
             say(f"{peer.name}: left out, {left_out[peer.name]}")
-    subjects = [OURS, LEAN, BARE, *(peer for peer in chosen if peer.name in pythons)]
-    found: Cells = {}
-    for peer in subjects:
-        python = pythons.get(peer.name, Path(sys.executable))
-        found[peer.name] = dict(cells(peer, python, peer.workloads or given.workloads, given.bodies))
-    for body in given.bodies:
-        print(f"**Stages with the body `{body}`** (CPU, as a ratio to the TaskGroup DAG)\n")
-        print(render_rows(rows(subjects, found, body)), end="\n\n")
-    print("\n".join([*waiting(subjects, found), *(f"- {name}: {why}" for name, why in left_out.items())]))
-    if given.json:
-        whole = {"about": about, "left_out": left_out, "cells": found}
-        given.json.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
+    return pythons, left_out
 
 
 def cells(
@@ -154,7 +166,7 @@ def text(result: Mapping[str, Any], ours: Mapping[str, Any], peer: Peer) -> str:
     return f"{number(ratio)}{factor}"
 
 
-def waiting(peers: list[Peer], found: Cells) -> Iterator[str]:
+def remarks(peers: list[Peer], found: Cells) -> Iterator[str]:
     """Name the errors in full, and the peers that take much more time than CPU."""
     for peer in peers:
         for key, result in found[peer.name].items():

@@ -69,6 +69,19 @@ def test_the_cause_of_a_failed_installation_holds_no_address():
     assert cause("") == "no output"
 
 
+def test_a_peer_that_cannot_be_installed_is_named(monkeypatch: pytest.MonkeyPatch):
+    def refuse(peer: Peer, folder: Path) -> Path:
+        if peer.name == "gone":
+            raise bench_peers.InstallError("ERROR: no match for gone==1")
+        return folder / peer.name
+
+    monkeypatch.setattr(bench_peers, "environment", refuse)
+    peers = [Peer(name, name, name, (f"{name}==1",)) for name in ("there", "gone")]
+    pythons, left_out = bench_peers.install(peers)
+    assert [*pythons] == ["there"]
+    assert left_out == {"gone": "cannot be installed: ERROR: no match for gone==1"}
+
+
 def test_rows_show_the_factor_to_ours_and_the_errors():
     peer = Peer("slow", "Slow", "slow", ("slow==1",))
     found = {
@@ -84,7 +97,7 @@ def test_rows_show_the_factor_to_ours_and_the_errors():
         [bench_peers.OURS.title, "0.50", ""],
         ["Slow", "10 (20x)", "over 90 s"],
     ]
-    assert list(bench_peers.waiting([bench_peers.OURS, peer], found)) == [
+    assert list(bench_peers.remarks([bench_peers.OURS, peer], found)) == [
         "- slow, chain-100 inline: 30 in wall time",
         "- slow, chain-1000 inline: over 90 s",
     ]
