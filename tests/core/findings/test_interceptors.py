@@ -21,7 +21,7 @@ from stageflow import (
     StageStatus,
     TracingInterceptor,
 )
-from stageflow.errors import StageTimeoutError
+from stageflow.errors import ReadOnlyDataError, StageTimeoutError
 from stageflow.pipeline.builders import PipelineBuilder
 from stageflow.pipeline.subpipeline import SubpipelineSpawner
 from stageflow.testing import (
@@ -193,6 +193,22 @@ def test_a1_26_interceptors_of_parallel_stages_do_not_overwrite_each_other():
     assert {stage: span for stage, (span, _) in spans.items()} == seen
     assert len({span_id for _, span_id in spans.values()}) == 3
     assert given.data == {"tone": "calm"}
+
+
+def test_a1_26_what_the_caller_gave_is_read_only_all_the_way_down():
+    """No interceptor changes what is inside the caller's data under the hands of others."""
+
+    class Appends(BaseInterceptor):
+        name = "appends"
+
+        async def before(self, stage_name, ctx):
+            ctx.data["tags"].append(stage_name)
+
+    given = {"tags": []}
+    graph = Pipeline().with_stage("a", SlowStage(1), K).build(interceptors=[Appends()])
+    results = run_virtual(graph.run(data=given, raise_errors=False))
+    assert isinstance(results.error.original, ReadOnlyDataError)
+    assert given == {"tags": []}
 
 
 def test_a1_26_a_time_limit_is_the_stages_own():

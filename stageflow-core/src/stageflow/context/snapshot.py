@@ -12,6 +12,7 @@ from stageflow.context.checks import (
     parse_time,
     require_mapping,
     wrong_type,
+    wrong_value,
 )
 from stageflow.context.frozen import FrozenDict, freeze, thaw
 from stageflow.context.identity import RunIdentity
@@ -455,11 +456,19 @@ def _dump_extensions(extensions: object) -> tuple[Any, str | None]:
 
 def _load_extensions(data: Any, name: object, types: Mapping[str, type[Any]]) -> tuple[Any, bool]:
     """Return extensions as an object of the class called *name*, and whether that class is known."""
+    owner = "ContextSnapshot.from_dict"
+    types = require_mapping(owner, "extension_types", types)
     kind: Any = types.get(name) if isinstance(name, str) else None
+    if kind is not None:
+        check_type(owner, "extension_types", kind, type, "a class for each name")
     if data is None or kind is None or isinstance(data, kind):
         return data, kind is not None
     for method in ("from_dict", "model_validate"):
         load = getattr(kind, method, None)
         if callable(load):
             return load(data), True
-    return kind(**data), True
+    try:
+        return kind(**require_mapping(owner, "extensions", data)), True
+    except TypeError as exc:
+        problem = f"makes no {kind.__name__}: {exc}"
+        raise wrong_value(owner, "extensions", problem, data) from exc

@@ -129,7 +129,7 @@ class Invocation:
     def data(self) -> MutableMapping[str, Any]:
         """The run's data, below what interceptors wrote during this passage."""
         if self._data is None:
-            self._data = ChainMap({}, self.stage.scope.data)
+            self._data = ChainMap({}, self.stage.data)
         return self._data
 
     @property
