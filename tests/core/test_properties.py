@@ -49,9 +49,8 @@ if TYPE_CHECKING:
     from stageflow import PipelineResults, StageDef
 
 DEEP = settings().max_examples > 100
-EXAMPLES = (
-    20_000 if DEEP else 200
-)  # what `make test` does in seconds, `make test-deep` does a hundred times over
+# What `make test` does in seconds, `make test-deep` does a hundred times over.
+EXAMPLES = 20_000 if DEEP else 200
 SHARDS = 8 if DEEP else 2  # so that every core has a share
 
 UNIT = 20_000.0
@@ -404,7 +403,7 @@ def _kept(plan: Plan, ends: Mapping[str, End], plans: Mapping[str, Plan]) -> str
     if plan.route is not None:
         chosen = _choice(plan, ends, plans)
         if chosen is None:
-            return None  # it fails; nobody asks its `when=`, which is asked on a route that was taken
+            return None  # it fails; its `when=` is asked on a route that was taken, and nowhere else
         if not plan.route[1] & chosen:
             return "route_not_taken"
     return "condition_false" if plan.when == "no" else None
@@ -477,13 +476,8 @@ class Log:
         self.attempts: Counter[str] = Counter()
         self.began: dict[str, float] = {}  # when the last attempt of a stage began
         self.asked: dict[str, list[Asked]] = {}  # of the last attempt
-        self.acts: dict[
-            str, tuple[int, str]
-        ] = {}  # how the last attempt of a stage ended, and after which event
-        self.now_inside: dict[bool, int] = {
-            True: 0,
-            False: 0,
-        }  # how many stages are at work, with a limit or not
+        self.acts: dict[str, tuple[int, str]] = {}  # after how many events the last attempt ended, and how
+        self.now_inside = {True: 0, False: 0}  # how many stages are at work, with a limit and without
         self.most_inside = 0
         self.most_limited = 0
         self.to_clean: list[str] = []
@@ -688,6 +682,7 @@ class Ran(NamedTuple):
 
 
 async def run(case: Case, made: Sequence[Plan], ends: Mapping[str, End]) -> Ran:
+    """Run a case, and look for what it leaves behind at the very moment at which the call ends."""
     log = Log(case)
     specs = specs_of(case, made, ends, log)
     graph = graph_of(case, specs)
@@ -761,7 +756,14 @@ class Cause(NamedTuple):
 
 
 class Verdict:
-    """Holds one run against the model; `settled` collects the status of every stage that must be in the results."""
+    """Holds one run against the model.
+
+    Attributes:
+        told: The events of each stage, with their places among all.
+        cause: What stopped the run.
+        settled: The status of every stage that must be in the results.
+        settled_at: The places of their last events.
+    """
 
     def __init__(self, case: Case, made: Sequence[Plan], ends: Mapping[str, End], ran: Ran) -> None:
         self.case, self.made, self.ends = case, made, ends
@@ -820,6 +822,7 @@ class Verdict:
         return min(causes)
 
     def _first_effect(self, position: int) -> int:
+        """Find the first sign, after so many events, that the run is stopping."""
         effects = [
             index
             for index, event in enumerate(self.events)
@@ -837,6 +840,7 @@ class Verdict:
     # --- the stages -------------------------------------------------------------------------------------
 
     def check_stage(self, plan: Plan, end: End) -> None:
+        """Check what was told of a stage: in itself, against the model, and against its dependencies."""
         told, position = self.told[plan.name], self.cause.position
         words = [event.word for _, event in told]
         index, last = told[-1]
@@ -872,11 +876,8 @@ class Verdict:
             assert last.data["reason"] == how[5:], (plan, end, last)
         else:
             terminal = {"ok": "completed", "skip": "skipped", "fail": "failed", "cancel": "cancelled"}
-            assert words == ["started", *["retrying"] * (end.attempts - 1), terminal.get(how)], (
-                plan,
-                end,
-                words,
-            )
+            expected = ["started", *["retrying"] * (end.attempts - 1), terminal.get(how)]
+            assert words == expected, (plan, end, words)
             assert last.data["attempt"] == end.attempts
             assert self.scheduled[plan.name] == end.attempts - 1
         starts = end.attempts if end.why is not Does.NOT_EVEN_START else 0
@@ -901,9 +902,8 @@ class Verdict:
             expected = {"cancelled"}
         else:
             over = [one for one in asked if one.over_limit]
-            assert asked or Does.CANCEL_ITSELF in plan.does or Does.OBEY_ITSELF in plan.does, (
-                f"{plan}: not asked"
-            )
+            by_itself = {Does.CANCEL_ITSELF, Does.OBEY_ITSELF}
+            assert asked or not by_itself.isdisjoint(plan.does), f"{plan}: not asked to stop"
             assert len(asked) <= 1 + bool(over), f"{plan}: asked more than once: {asked}"
             expected = {act}
             if over:
@@ -933,12 +933,9 @@ class Verdict:
         failures = [event.data["stage"] for event in self.events if event.word == "failed"]
         cancelled = cause.who and not (failures and cause.who == failures[0] and cause.order == 0)
         caller = case.stop is Stop.CALLER and self.log.fired is not None
-        if (
-            caller
-            and self.settled.keys() == self.told.keys()
-            and self.events[-1].type != "pipeline.cancelled"
-        ):
-            cancelled = False  # all is done but the cleanup
+        if caller and self.settled.keys() == self.told.keys():
+            # All was done but the cleanup, say: the table leaves open whether that run was cancelled.
+            cancelled = self.events[-1].type == "pipeline.cancelled"
         if cancelled:
             assert self.events[-1].type == "pipeline.cancelled", (cause, self.events[-1])
             assert self.events[-1].data["cancelled_by"] == cause.who
@@ -952,10 +949,8 @@ class Verdict:
         if caller:
             assert isinstance(ran.raised, asyncio.CancelledError), ran.raised
             return
-        raises = Switch.RAISES in case.switches and (
-            cancelled or (failures and case.mode is not FailureMode.BEST_EFFORT)
-        )
-        assert (ran.raised is not None) == bool(raises), (ran.raised, cause)
+        bad = cancelled or (failures and case.mode is not FailureMode.BEST_EFFORT)
+        assert (ran.raised is not None) == bool(bad and Switch.RAISES in case.switches), (ran.raised, cause)
         assert ran.results is not None
         error = ran.results.error if ran.raised is None else ran.raised
         if cancelled:
