@@ -12,7 +12,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 .PHONY: help env demo test test-real test-deep lint types bench bench-check bench-peers docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env:
 	@for python in $(PYTHON); do \
@@ -58,5 +58,5 @@ docs: env ## every link resolves, every Python block in the docs runs
 	$(PYTEST) tests/docs
 
 clean: ## remove environments, caches and what the demo wrote
-	rm -rf .venv .venv-* .coverage* .hypothesis .*_cache demo-*.svg
+	rm -rf .venv .venv-* .bench-peers .coverage* .hypothesis .*_cache demo-*.svg
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

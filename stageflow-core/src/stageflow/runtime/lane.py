@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TURN_NS", "Lane"]
 
-TURN_NS: Final = 1_000_000
+TURN_NS: Final = 500_000
 """How long stages that do not suspend may keep the event loop."""
 
 _OVER: Final = object()
