@@ -213,7 +213,7 @@ class PipelineContext:
         ties = {"parent_run_id": self.parent_run_id, "correlation_id": self.correlation_id}
         event = {
             **ids_of(self),
-            **{name: str(value) for name, value in ties.items() if value is not None},
+            **{name: text_of(value) for name, value in ties.items() if value is not None},
             "topology": self.topology,
             "service": self.service,
             **as_payload(data),

@@ -160,9 +160,9 @@ class RetryPolicy:
 
     def bound(self, attempt: int) -> float:
         """Return the bound of the wait after the given failed *attempt* (from 1), in seconds, without jitter."""
-        steps = min(_count(attempt), _GROWS_FOR)
+        retries = _count(attempt) - 1
         if self.backoff is BackoffStrategy.EXPONENTIAL:
-            return min(self.max_delay, self.base_delay * 2.0 ** (steps - 1))
+            return min(self.max_delay, self.base_delay * 2.0 ** min(retries, _GROWS_FOR))
         if self.backoff is BackoffStrategy.LINEAR:
             return min(self.max_delay, self.base_delay * min(attempt, _MOST_STEPS))
         return min(self.max_delay, self.base_delay)
