@@ -391,8 +391,9 @@ class Outcomes:
                 data = {"stage": stage.name, "attempts": number, "error": said(error)}
                 self._run.emit(vocabulary.RETRY_EXHAUSTED, data)
             return False
-        is_number = isinstance(retry_after, (int, float)) and not isinstance(retry_after, bool)
-        wait = retry_after if is_number and 0 < retry_after < _LONGEST else 0.0
+        wait: float = 0.0
+        if isinstance(retry_after, (int, float)) and not isinstance(retry_after, bool):
+            wait = retry_after if 0 < retry_after < _LONGEST else 0.0
         delay = policy.delay(number, float(wait))
         self._attempts[stage.number] = number
         data = {"delay_ms": delay * 1000, "error": said(error)}

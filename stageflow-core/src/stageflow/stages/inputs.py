@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from stageflow.context.checks import items_of, wrong_type, wrong_value
 from stageflow.context.record import Record
@@ -80,8 +80,11 @@ class StageInputs(Record):
             declared_deps = prior_outputs
         elif isinstance(declared_deps, str):  # one name, not its letters
             declared_deps = (declared_deps,)
-        elif declared_deps.__class__ is not list and not isinstance(declared_deps, Mapping):
-            declared_deps = items_of("StageInputs", "declared_deps", declared_deps)
+        elif declared_deps.__class__ is not list:
+            named: Any = declared_deps
+            if isinstance(named, Mapping):  # of names to whatever it may be
+                named = [*cast("Mapping[Any, Any]", named)]
+            declared_deps = items_of("StageInputs", "declared_deps", named)
         for name in declared_deps:
             if not isinstance(name, str):
                 raise wrong_type("StageInputs", "declared_deps", "names of stages", name)
