@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, final
 
 from stageflow.context.checks import items_of, wrong_type, wrong_value
 from stageflow.context.record import Record
@@ -76,22 +76,11 @@ class StageInputs(Record):
         for output in prior_outputs.values():
             if not isinstance(output, StageOutput):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise wrong_type("StageInputs", "prior_outputs", "a StageOutput for each stage", output)
-        if declared_deps is None:
-            declared_deps = prior_outputs
-        elif isinstance(declared_deps, str):  # one name, not its letters
-            declared_deps = (declared_deps,)
-        elif declared_deps.__class__ is not list:
-            named: Any = declared_deps
-            if isinstance(named, Mapping):  # of names to whatever it may be
-                named = [*cast("Mapping[Any, Any]", named)]
-            declared_deps = items_of("StageInputs", "declared_deps", named)
-        for name in declared_deps:
-            if not isinstance(name, str):
-                raise wrong_type("StageInputs", "declared_deps", "names of stages", name)
+        names = frozenset(prior_outputs) if declared_deps is None else _names(declared_deps)
         _set_snapshot(self, snapshot)
         _set_prior_outputs(self, prior_outputs)
         _set_ports(self, ports)
-        _set_declared_deps(self, frozenset(declared_deps))
+        _set_declared_deps(self, names)
         _set_stage_name(self, stage_name)
         _set_strict(self, strict)
 
@@ -170,6 +159,18 @@ _set_ports = _slots["ports"].__set__
 _set_declared_deps = _slots["declared_deps"].__set__
 _set_stage_name = _slots["stage_name"].__set__
 _set_strict = _slots["strict"].__set__
+
+
+def _names(declared: Any) -> frozenset[str]:
+    """Return the names in *declared*: a lone text is one name and not its letters, of a mapping it is the keys."""
+    if isinstance(declared, str):
+        return frozenset((declared,))
+    whole: Any = declared  # not narrowed: what it holds is checked one by one
+    names = items_of("StageInputs", "declared_deps", list(whole) if isinstance(declared, Mapping) else whole)
+    for name in names:
+        if not isinstance(name, str):
+            raise wrong_type("StageInputs", "declared_deps", "names of stages", name)
+    return frozenset(names)
 
 
 def create_stage_inputs(
