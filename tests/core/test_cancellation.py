@@ -353,7 +353,10 @@ class Injector:
         asyncio.get_running_loop().set_task_factory(self._make)
 
     def _make(self, loop, coro, **options):
-        return asyncio.Task(self._stepping(coro), loop=loop, **options)
+        async def stepped():  # Python 3.12 makes Tasks of coroutines only
+            return await self._stepping(coro)
+
+        return asyncio.Task(stepped(), loop=loop, **options)
 
     @coroutine
     def _stepping(self, coro):

@@ -512,6 +512,9 @@ class Log:
 
     def enter(self, plan: Plan) -> None:
         self.attempts[plan.name] += 1
+        if self.attempts[plan.name] > 10:
+            self.wrong.append(f"{plan.name} is attempted for ever")
+            self.stop()
         self.began[plan.name] = self.time
         self.asked[plan.name] = []
         self.now_inside[plan.limited] += 1
@@ -711,7 +714,7 @@ async def run(case: Case, made: Sequence[Plan], ends: Mapping[str, End]) -> Ran:
             log.fire = context.mark_canceled
         elif case.stop is Stop.CALLER:
             log.fire = task.cancel
-        elif case.stop is not Stop.LIMIT:
+        else:
             log.fire = lambda: token.cancel("by the test")
         timers = _set_timers(case, log, ends)
         await asyncio.wait([task])
@@ -729,7 +732,7 @@ def _set_timers(case: Case, log: Log, ends: Mapping[str, End]) -> list[asyncio.T
         log.fire_at_event = 0
     elif case.stop is Stop.BEFORE:
         log.stop()
-    elif case.at is At.TIME:
+    elif case.at is At.TIME and case.stop is not Stop.LIMIT:
         timers.append(log.loop.call_later(case.time * UNIT, log.stop))
     elif case.at is At.TURN:
         timers.append(log.loop.call_later(case.moment // 14 * UNIT, _stop_later, log, case.moment % 14))
@@ -787,14 +790,14 @@ class Verdict:
         self.settled_at: dict[str, int] = {}
 
     def check(self) -> None:
+        log, case = self.log, self.case
+        assert not log.wrong, log.wrong
         self.check_run()
         for plan in self.made:
             self.check_stage(plan, self.ends[plan.name])
         self.check_end()
         if self.ran.results is not None:
             self.check_results(self.ran.results)
-        log, case = self.log, self.case
-        assert not log.wrong, log.wrong
         assert not log.given_up or "never" in {end.how for end in self.ends.values()}
         assert log.cleaned == log.to_clean[::-1]
         assert log.now_inside == {True: 0, False: 0}

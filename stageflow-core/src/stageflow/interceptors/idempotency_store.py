@@ -19,7 +19,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from heapq import heapify, heappop, heappush
 from time import monotonic, time
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol, final, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast, final, runtime_checkable
 
 from stageflow.context.checks import check_type, number_of, wrong_type
 from stageflow.context.record import Record
@@ -482,14 +482,15 @@ def as_idempotency_store(store: object) -> IdempotencyStore:
     Raises:
         ArgumentTypeError: It is neither.
     """
-    if isinstance(store, IdempotencyStore):
-        return store
-    if not isinstance(store, ResultStore):
+    # Asked for by name: isinstance() does not see what a proxy looks up, from Python 3.12 on.
+    if _has(store, "claim", "renew", "complete", "release", "wait"):
+        return cast("IdempotencyStore", store)
+    if not _has(store, "get", "set", "delete"):
         raise wrong_type("IdempotencyInterceptor", "store", "an IdempotencyStore", store)
     # The claims belong to the store: graphs that share it must share them, or duplicates would not meet.
     claimed = getattr(store, _CLAIMED, None)
     if not isinstance(claimed, ClaimedResultStore):
-        claimed = ClaimedResultStore(store)
+        claimed = ClaimedResultStore(cast("ResultStore", store))
         try:
             setattr(store, _CLAIMED, claimed)
         except AttributeError as exc:
@@ -499,6 +500,10 @@ def as_idempotency_store(store: object) -> IdempotencyStore:
             fix = "Make one ClaimedResultStore(store) and pass that to every interceptor that shares it"
             raise ConfigurationError(what, fix=fix) from exc
     return claimed
+
+
+def _has(store: object, *methods: str) -> bool:
+    return all(callable(getattr(store, method, None)) for method in methods) and not isinstance(store, type)
 
 
 _CLAIMED = "_stageflow_claims"
