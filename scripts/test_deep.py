@@ -18,7 +18,7 @@ GATE = 97
 NO_GAPS = {"STAGEFLOW_NO_GAPS": "1"}
 FULL = {"HYPOTHESIS_PROFILE": "deep", **NO_GAPS}
 # Full counts take longer than the 20 seconds of the quick tier.
-PYTEST = ["-m", "pytest", "--timeout=600", "-n", "2", "--dist=worksteal"]
+PYTEST = ["-m", "pytest", "--timeout=600", "-n", "2"]
 
 
 def main() -> None:

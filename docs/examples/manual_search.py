@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 from bisect import bisect
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from keyword import iskeyword
@@ -239,11 +239,33 @@ def open_index(corpus: Corpus, cache: Path | None, checkpoint: Callable[[], None
         checkpoint: Called now and then; raises if nobody wants the index any more.
     """
     if cache and cache.exists():
-        with suppress(sqlite3.Error):  # a damaged one is built again
+        with suppress(sqlite3.Error), ExitStack() as undo:  # a damaged one is built again
             cached = sqlite3.connect(f"{cache.as_uri()}?mode=ro&immutable=1", uri=True)
+            undo.callback(cached.close)
             cached.execute("SELECT count(*) FROM passages")
+            undo.pop_all()
             return cached
-    db = sqlite3.connect(":memory:")
+    with ExitStack() as undo:
+        db = sqlite3.connect(":memory:")
+        undo.callback(db.close)
+        fill_index(db, corpus, checkpoint)
+        undo.pop_all()
+    if cache:
+        with suppress(sqlite3.Error, OSError):  # nowhere to keep it: the next question builds it again
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache.parent) as folder:
+                draft = Path(folder, "index")
+                with closing(sqlite3.connect(draft)) as copy:
+                    db.backup(copy)
+                draft.replace(cache)  # whole or not at all, whoever else is building it
+            for other in cache.parent.iterdir():
+                if other != cache and other.name.startswith(f"{corpus.name}-"):
+                    other.unlink()  # of an earlier state
+    return db
+
+
+def fill_index(db: sqlite3.Connection, corpus: Corpus, checkpoint: Callable[[], None]) -> None:
+    """Write every passage of the corpus into an empty database."""
     db.execute(SCHEMA)
     seen: set[str] = set()
     for topic, text in corpus.texts.items():
@@ -257,18 +279,6 @@ def open_index(corpus: Corpus, cache: Path | None, checkpoint: Callable[[], None
                 row = (topic, one.heading, body, code, one.term, one.leads, *lines)
                 db.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     db.commit()
-    if cache:
-        with suppress(sqlite3.Error, OSError):  # nowhere to keep it: the next question builds it again
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache.parent) as folder:
-                draft = Path(folder, "index")
-                with closing(sqlite3.connect(draft)) as copy:
-                    db.backup(copy)
-                draft.replace(cache)  # whole or not at all, whoever else is building it
-            for other in cache.parent.iterdir():
-                if other != cache and other.name.startswith(f"{corpus.name}-"):
-                    other.unlink()  # of an earlier state
-    return db
 
 
 # --- from a question to terms -----------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def test_the_question_of_the_readme_is_answered_from_the_right_topic():
         ("What is a context manager?", "context-managers", "an object that defines the runtime context"),
         ("What is a descriptor?", "attribute-access", "binding behavior"),
         ("What is a generator?", "types", "is called a *generator function*"),
-        ("What does nonlocal do?", "nonlocal", "nearest enclosing scope excluding globals"),
+        ("What does nonlocal do?", "nonlocal", "causes the listed identifiers"),
         ("How are default parameter values evaluated?", "function", "evaluated from left to right"),
         ("How do I convert a string to lowercase?", "string-methods", "converted to lowercase"),
         ("How do I import a module relative to the current package?", "import", "leading dots"),
