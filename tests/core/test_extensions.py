@@ -33,6 +33,7 @@ class Score:
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
+    ExtensionRegistry.clear()  # it belongs to the process: other tests may have left something
     yield
     ExtensionRegistry.clear()
 
