@@ -23,16 +23,14 @@ class Attempt:
     """An attempt that has suspended; one that never does needs no more than its context.
 
     Attributes:
-        started_ns: When it began, on the monotonic clock.
         timeout: Its limit, in seconds.
         task: The Task that drives it.
         interrupted: Why it was asked to stop, if it was.
     """
 
-    __slots__ = ("interrupted", "started_ns", "task", "timeout")
+    __slots__ = ("interrupted", "task", "timeout")
 
-    def __init__(self, started_ns: int, timeout: float | None, task: asyncio.Task[None]) -> None:
-        self.started_ns = started_ns
+    def __init__(self, timeout: float | None, task: asyncio.Task[None]) -> None:
         self.timeout = timeout
         self.task = task
         self.interrupted: Interruption | None = None

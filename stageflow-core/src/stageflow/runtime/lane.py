@@ -100,8 +100,13 @@ class Lane(Coroutine[Any, Any, None]):
             self._own.run(step.close)
 
     def __await__(self) -> Generator[Any, Any, None]:
-        """Refuse: a lane is for a Task."""
-        raise NotImplementedError
+        """Refuse, since only a Task may step a lane.
+
+        Raises:
+            TypeError: Always.
+        """
+        msg = "a lane is made into a Task, and never awaited"
+        raise TypeError(msg)
 
     @property
     def cr_frame(self) -> FrameType | None:
@@ -145,11 +150,11 @@ class Lane(Coroutine[Any, Any, None]):
         if self._task is None:
             self._scheduler.lane_lost()
             raise error
-        rest, self._rest = self._rest, None
+        (rest, self._rest), (task, self._task) = (self._rest, None), (self._task, None)
         if rest is not None:
             with suppress(StopIteration):
                 rest.throw(error)  # then the stage that it belongs to has failed
-        self._scheduler.lane_ends(self._task)
+        self._scheduler.lane_ends(task)
         raise error
 
     def _next(self) -> Any:

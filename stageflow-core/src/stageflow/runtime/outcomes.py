@@ -53,11 +53,11 @@ class Outcomes:
     Args:
         run: The run: it is told when it has to end, and it is what the contexts of stages see.
         graph: The graph.
+        emitter: The run's.
         stage_limit_ms: The limit of every attempt in this run, in milliseconds, instead of the stages' own.
     """
 
     __slots__ = (
-        "_active",
         "_attempts",
         "_completed",
         "_emitter",

@@ -198,7 +198,7 @@ class Scheduler:
     def suspended(self, number: int, started_ns: int, task: asyncio.Task[None]) -> Attempt:
         """A stage is about to suspend for the first time: its lane stays with it, others take over the rest."""
         outcomes = self.outcomes
-        attempt = Attempt(started_ns, outcomes.limit_of(outcomes.stages[number]), task)
+        attempt = Attempt(outcomes.limit_of(outcomes.stages[number]), task)
         self._suspended[attempt] = None
         if self.stopping:  # the stage itself stopped the run while it ran inline
             self._interrupt(attempt, Interruption.STOPPED)
