@@ -50,21 +50,10 @@ class Loop:
         self.now = end
 
 
-class Naive:
-    """What is expected: every living item exactly once, as soon as its time has come, the earliest first."""
-
-    def __init__(self):
-        self.entries: list[tuple[float, int]] = []
-
-    def due(self, now, alive):
-        found = sorted(entry for entry in self.entries if entry[0] <= now and entry[1] in alive)
-        self.entries = [entry for entry in self.entries if entry[0] > now and entry[1] in alive]
-        return [item for _, item in found]
-
-
+LIMITS = (0.5, 1.0, 7.0)
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("add"), st.floats(-2, 20, width=16)),
+        st.tuples(st.just("add"), st.sampled_from(LIMITS)),
         st.tuples(st.just("end"), st.integers(0, 200)),
         st.tuples(st.just("pass"), st.floats(0, 8, width=16)),
         st.tuples(st.just("close"), st.none()),
@@ -73,135 +62,143 @@ STEPS = st.lists(
 )
 
 
+class Model:
+    """What is expected: every living item exactly once, as soon as it is over its limit, the earliest first."""
+
+    def __init__(self):
+        self.entries: list[tuple[float, int]] = []
+
+    def due(self, now):
+        found = sorted(entry for entry in self.entries if entry[0] <= now)
+        self.entries = [entry for entry in self.entries if entry[0] > now]
+        return [item for _, item in found]
+
+    def end(self, item):
+        self.entries = [entry for entry in self.entries if entry[1] != item]
+
+
 @settings(max_examples=settings().max_examples * 10)
 @given(steps=STEPS)
-def test_every_living_item_is_called_back_once_when_its_time_has_come(steps):
-    loop, naive = Loop(), Naive()
-    alive: set[int] = set()
+def test_every_living_item_is_called_back_once_when_it_is_over_its_limit(steps):
+    loop, model = Loop(), Model()
+    lines: dict[int, dict[int, float]] = {}
     fired: list[int] = []
-
-    def expired(item):
-        assert item in alive
-        alive.discard(item)
-        fired.append(item)
-
-    deadlines = Deadlines(loop, expired, alive.__contains__)
-    added = 0
+    deadlines = Deadlines(loop, fired.append)
     for step, value in steps:
         if step == "add":
-            added += 1
-            alive.add(added)
-            deadlines.add(loop.now + value, added)
-            naive.entries.append((loop.now + value, added))
+            item = len(lines)
+            lines[item] = deadlines.add(item, value, loop.now)
+            model.entries.append((loop.now + value, item))
         elif step == "end":
-            alive.discard(value)
+            lines.get(value, {}).pop(value, None)
+            model.end(value)
         elif step == "pass":
-            expected = naive.due(loop.now + value, set(alive))
+            expected = model.due(loop.now + value)
             before = len(fired)
             loop.advance(value)
             assert fired[before:] == expected
         else:
             deadlines.close()
-            naive.entries.clear()
             assert loop.handles == set()
-        waiting = [when for when, item in naive.entries if item in alive]
-        if waiting:
+            for item, line in lines.items():
+                line.pop(item, None)
+            model.entries.clear()
+        assert sorted(deadlines) == sorted(item for _, item in model.entries)
+        if model.entries:
             (timer,) = loop.handles
-            assert timer.when() <= min(waiting)
-    expected = naive.due(float("inf"), set(alive))
+            assert timer.when() <= min(model.entries)[0]
+    expected = model.due(float("inf"))
     before = len(fired)
     loop.advance(100)
     assert fired[before:] == expected
     assert loop.handles == set(), "a timer is armed for nobody"
 
 
-@given(delays=st.lists(st.floats(0, 5, width=16), min_size=1, max_size=20), late=st.floats(0, 3))
-def test_a_timer_that_fires_late_calls_back_all_whose_time_has_come_in_order(delays, late):
+@given(items=st.lists(st.sampled_from(LIMITS), min_size=1, max_size=20), late=st.floats(0, 3))
+def test_a_timer_that_fires_late_calls_back_all_who_are_over_their_limits_in_order(items, late):
     loop = Loop()
     fired: list[int] = []
-    alive = set(range(len(delays)))
 
     def expired(item):
-        assert loop.now >= delays[item]
-        alive.discard(item)
+        assert loop.now >= items[item]
         fired.append(item)
 
-    deadlines = Deadlines(loop, expired, alive.__contains__)
-    for item, delay in enumerate(delays):
-        deadlines.add(delay, item)
+    deadlines = Deadlines(loop, expired)
+    for item, limit in enumerate(items):
+        deadlines.add(item, limit, 0.0)
     loop.advance(20, late=late)
-    assert fired == sorted(range(len(delays)), key=lambda item: (delays[item], item))
+    assert fired == sorted(range(len(items)), key=lambda item: (items[item], item))
 
 
 def test_items_are_never_compared():
     loop, fired = Loop(), []
-    alive = [object() for _ in range(5)]
-    deadlines = Deadlines(loop, fired.append, lambda item: item not in fired)
-    for item in alive:
-        deadlines.add(1.0, item)
+    items = [object() for _ in range(5)]
+    deadlines = Deadlines(loop, fired.append)
+    for item in items:
+        deadlines.add(item, 1.0, 0.0)
     loop.advance(1)
-    assert fired == alive
+    assert fired == items
 
 
-@pytest.mark.parametrize("then", ["add", "add in the past", "close", "end the others"])
+@pytest.mark.parametrize("then", ["add", "add over its limit", "close", "end the others"])
 def test_whoever_is_called_back_may_call_in(then):
     loop = Loop()
     fired: list[str] = []
-    alive = {"a", "b", "c", "late"}
+    lines: dict[str, dict[str, float]] = {}
 
     def expired(item):
         fired.append(item)
-        alive.discard(item)
         if item != "a":
             return
         if then == "add":
-            deadlines.add(loop.now + 5, "late")
-        elif then == "add in the past":
-            deadlines.add(loop.now - 5, "late")
+            deadlines.add("late", 5, loop.now)
+        elif then == "add over its limit":
+            deadlines.add("late", 2.5, loop.now - 5)
         elif then == "close":
             deadlines.close()
         else:
-            alive.difference_update("bc")
+            del lines["b"]["b"], lines["c"]["c"]
 
-    deadlines = Deadlines(loop, expired, alive.__contains__)
+    deadlines = Deadlines(loop, expired)
     for item in "abc":
-        deadlines.add(1.0, item)
+        lines[item] = deadlines.add(item, 1.0, 0.0)
+    deadlines.add("never", 3.0, 0.0)
     loop.advance(2)
-    at_once = {"add": "abc", "add in the past": None, "close": "a", "end the others": "a"}[then]
-    if at_once is None:
-        assert sorted(fired) == ["a", "b", "c", "late"]
-    else:
-        assert fired == list(at_once)
+    # Whoever is over the limit with others is called back with them, unless it has ended through one of them.
+    at_once = {"add": "a b c", "add over its limit": "a b c late", "close": "a b c", "end the others": "a"}[
+        then
+    ]
+    assert fired == at_once.split()
     loop.advance(10)
     assert ("late" in fired) == then.startswith("add")
+    assert ("never" in fired) == (then != "close")
     assert loop.handles == set()
 
 
 def test_what_has_ended_does_not_pile_up():
     """10,000 stages with a limit, of which hardly any is alive at any moment."""
-    loop = Loop()
-    alive: set[int] = set()
-    deadlines = Deadlines(loop, alive.discard, alive.__contains__)
+    loop, fired = Loop(), []
+    deadlines = Deadlines(loop, fired.append)
+    lines: dict[int, dict[int, float]] = {}
     for item in range(10_000):
-        alive.add(item)
-        deadlines.add(1000.0 + item, item)
+        loop.now = item / 100  # stages suspend and end between the turns of a loop
+        lines[item] = deadlines.add(item, 1000.0, loop.now)
         if item >= 10:
-            alive.discard(item - 10)
-        assert len(deadlines._heap) <= 129
-    assert loop.armed < 1000
+            del lines.pop(item - 10)[item - 10]
+    assert list(deadlines) == list(range(9_990, 10_000))
+    assert loop.armed == 1
     deadlines.close()
-    assert deadlines._heap == []
-    assert loop.handles == set()
+    loop.advance(10_000)
+    assert fired == []
 
 
 def test_limits_that_come_in_order_arm_the_timer_once():
     loop = Loop()
-    alive = set(range(1000))
-    deadlines = Deadlines(loop, alive.discard, alive.__contains__)
+    deadlines = Deadlines(loop, print)
     for item in range(1000):
-        deadlines.add(10.0 + item, item)
+        deadlines.add(item, 10.0 + item, 0.0)
     assert loop.armed == 1
-    deadlines.add(5.0, 1000)
+    deadlines.add(1000, 5.0, 0.0)
     assert loop.armed == 2
 
 
@@ -216,10 +213,13 @@ async def test_on_a_real_event_loop():
         if item == "last":
             done.set_result(None)
 
-    deadlines = Deadlines(loop, expired, lambda item: item not in {"gone", *order})
+    deadlines = Deadlines(loop, expired)
     start = loop.time()
-    for delay, item in ((0.03, "last"), (0.01, "first"), (0.02, "gone"), (0.02, "second")):
-        deadlines.add(start + delay, item)
+    lines = {
+        item: deadlines.add(item, limit, start)
+        for limit, item in ((0.03, "last"), (0.01, "first"), (0.02, "gone"), (0.02, "second"))
+    }
+    del lines["gone"]["gone"]
     async with asyncio.timeout(5):
         await done
     assert order == ["first", "second", "last"]

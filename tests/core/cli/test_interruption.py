@@ -66,6 +66,8 @@ def start(write, tmp_path, environment):
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> subprocess.Popen[str]:
+        # Whoever runs the tests in the background, with nohup for one, has them ignore Ctrl-C, and all they start.
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
         process = subprocess.Popen(
             [sys.executable, "-m", "stageflow.cli", "run", *arguments],
             cwd=tmp_path,
@@ -75,6 +77,7 @@ def start(write, tmp_path, environment):
             stderr=subprocess.PIPE,
             text=True,
         )
+        signal.signal(signal.SIGINT, before)
         started.append(process)
         read_until(process, "running")
         return process

@@ -148,7 +148,6 @@ EXEMPT = {
     "InterceptorContext": "made by the executor",
     "InterceptorContext.*": "lives in a run only: see test_what_interceptors_and_stages_say_in_a_run",
     "StageContext.register_cleanup": "only in a run: see test_a_stage_context_that_belongs_to_no_run",
-    "StageContext.of": "made by the executor, of a run",
     "StageOutput.settled": "called by the executor, when a stage has ended",
     "StageGraph.active_in": "called by a run",
     "StageGraph.calls": "called by a run",

@@ -89,37 +89,30 @@ class RunEmitter:
     def emit(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002 - the event's type
         """Hand one event to every sink. Never raises; keys of *data* win over the run's."""
         if self.listening:
-            now_ns = monotonic_ns()
-            self._deliver(type, {**self._base, "timestamp": self._timestamp(now_ns), **data}, now_ns)
+            self.send(type, {**self._base, "timestamp": "", **data}, stamp="timestamp" not in data)
 
     def form(self, **fields: Any) -> dict[str, Any]:
         """Return an event with all its keys in place, to be copied, filled in and given to ``send`` many times."""
         return {**self._base, "timestamp": "", **fields, "sequence": 0, "monotonic_ns": 0}
 
-    def send(self, type: str, event: dict[str, Any]) -> None:  # noqa: A002 - the event's type
-        """Hand an event that was made from a form to every sink. Never raises."""
-        now_ns = monotonic_ns()
-        event["timestamp"] = self._timestamp(now_ns)
-        self._deliver(type, event, now_ns)
+    def send(self, type: str, event: dict[str, Any], *, stamp: bool = True) -> None:  # noqa: A002 - the event's type
+        """Hand an event that was made from a form to every sink. Never raises.
 
-    def _timestamp(self, now_ns: int) -> str:
-        """Return the time of day, accurate to a millisecond; ``monotonic_ns`` is exact.
-
-        To format a time of day takes longer than all the rest of an event.
+        The time of day in it is accurate to a millisecond, ``monotonic_ns`` is exact: to format a time of day takes
+        longer than all the rest of an event.
         """
-        if now_ns - self._stamped_ns >= _STAMP_NS:
-            self._stamped_ns = now_ns
-            self._stamp = datetime.now(UTC).isoformat()
-        return self._stamp
-
-    def _deliver(self, type: str, event: dict[str, Any], now_ns: int) -> None:  # noqa: A002 - the event's type
-        self._sequence += 1
-        event["sequence"] = self._sequence
+        now_ns = monotonic_ns()
+        if stamp:
+            if now_ns - self._stamped_ns >= _STAMP_NS:
+                self._stamped_ns = now_ns
+                self._stamp = datetime.now(UTC).isoformat()
+            event["timestamp"] = self._stamp
+        self._sequence = event["sequence"] = self._sequence + 1
         event["monotonic_ns"] = now_ns
         sinks = self._sinks
         for sink in sinks:
             try:
-                sink.try_emit(type=type, data=event if len(sinks) == 1 else dict(event))
+                sink.try_emit(type=type, data=event if sink is sinks[-1] else dict(event))
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as exc:  # noqa: BLE001 - a sink is somebody else's code and must not break a run

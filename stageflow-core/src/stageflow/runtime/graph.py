@@ -106,8 +106,10 @@ class StageGraph:
         "max_runs",
         "name",
         "recording",
+        "roots",
         "stage_specs",
         "stages",
+        "waits",
         "watchers",
         "wide_events",
     )
@@ -155,6 +157,8 @@ class StageGraph:
         self.stage_specs: tuple[StageSpec, ...] = tuple(resolved)
         self.stages = compile_stages(self.stage_specs, self.interceptors, guard_retry_strategy)
         raise_problems(list(held_cycles(self.stages)), pipeline=name)
+        self.waits = [stage.waits_for for stage in self.stages]
+        self.roots = [stage.number for stage in self.stages if not stage.waits_for]
         self.max_concurrency = max_concurrency
         self.max_runs = as_limit(max_runs)
         self.recording = recording

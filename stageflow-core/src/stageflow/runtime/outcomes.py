@@ -18,11 +18,11 @@ from stageflow.errors import (
 from stageflow.events import vocabulary
 from stageflow.interceptors.base import attention
 from stageflow.interceptors.chain import RetryRequestedError, as_output
-from stageflow.runtime.attempt import Interruption
 from stageflow.runtime.failure import FailureMode
+from stageflow.runtime.interruption import Interruption
 from stageflow.runtime.progress import Progress, SkipReason
-from stageflow.stages.context import StageContext
-from stageflow.stages.output import StageOutput
+from stageflow.stages.context import context_of
+from stageflow.stages.output import StageOutput, ok_output
 from stageflow.stages.retry import DEFAULT_RETRY
 from stageflow.stages.stage import StageStatus
 
@@ -32,16 +32,17 @@ if TYPE_CHECKING:
     from stageflow.events.emitter import RunEmitter
     from stageflow.interceptors.base import BaseInterceptor
     from stageflow.runtime.admission import StagePlaces
-    from stageflow.runtime.attempt import Attempt
     from stageflow.runtime.compilation import Body, CompiledStage
     from stageflow.runtime.graph import StageGraph
     from stageflow.runtime.guard_retry import GuardLoop, GuardRounds
     from stageflow.runtime.run import Run
     from stageflow.runtime.scheduler import Scheduler
+    from stageflow.stages.context import StageContext
 
 __all__ = ["Outcomes", "said"]
 
-_OK: Final = StageOutput.ok()
+_OK, _SKIP, _CANCEL = StageStatus.OK, StageStatus.SKIP, StageStatus.CANCEL
+_TIMED_OUT, _STOPPED = Interruption.TIMED_OUT, Interruption.STOPPED
 _LONGEST: Final = 1e300  # what a stage asks for as a delay may be any number
 _logger = logging.getLogger("stageflow.interceptors")
 
@@ -64,6 +65,7 @@ class Outcomes:
         "_generation",
         "_graph",
         "_guards",
+        "_listening",
         "_places",
         "_regular",
         "_reopened",
@@ -94,13 +96,15 @@ class Outcomes:
         self._rounds: dict[int, int] = {}  # of stages that a guard has sent back
         self._reopened: set[int] = set()  # those of them that have started again, and not ended
         self._places: StagePlaces | None = None
-        self._regular = True  # nothing has happened yet but that stages have ended well
+        # Nothing has happened yet but that stages have ended well, and nobody asks for more than their outputs.
+        self._regular = graph.wide_events is None
         self._watchers: Sequence[BaseInterceptor] = ()  # those that only want to hear of failures
         self._generation = attention.generation
         self.stages = graph.stages
         self.calls: Sequence[Body] = ()
-        self.progress = Progress(graph.stages)
-        if emitter.listening:
+        self.progress = Progress(graph.stages, graph.waits)
+        self._listening = emitter.listening
+        if self._listening:
             self._started = emitter.form(stage="", status=vocabulary.STAGE_STARTED, kind="")
             self._completed = emitter.form(
                 stage="", status=vocabulary.STAGE_COMPLETED, duration_ms=0.0, attempt=1
@@ -116,7 +120,7 @@ class Outcomes:
             self._regular = False
             self._places = admission.StagePlaces(scheduler, self._graph.max_concurrency)
         if not scheduler.stopping:
-            scheduler.ready.extend(self.progress.roots())
+            scheduler.ready.extend(self._graph.roots)
 
     def _attach(self) -> None:
         """Ask the interceptors whether the run concerns them, and take up the calls with the hooks of those."""
@@ -156,19 +160,20 @@ class Outcomes:
     def enter(self, number: int) -> StageContext | None:
         """Begin the next attempt of a ready stage; None if it does not start, or not yet."""
         stage = self.stages[number]
-        if attention.generation != self._generation:
-            self._attach()
-        attempt = 1 if self._regular and stage.regular else self._admitted(stage)
-        if not attempt:
-            return None
-        if attempt == 1 and self._emitter.listening:
+        if self._regular and stage.regular and attention.generation == self._generation:
+            attempt = 1
+        else:
+            if attention.generation != self._generation:
+                self._attach()
+            attempt = self._admitted(stage)
+        if attempt == 1 and self._listening:
             self._announce(stage)
             if self._scheduler.stopping:  # by whoever heard of it
                 self._attempts[number] = 0
                 if self._places is not None:
                     self._places.vacate(number)
                 return None
-        return StageContext.of(self._run, stage.spec, attempt)
+        return context_of(self._run, stage.spec, attempt) if attempt else None
 
     def _admitted(self, stage: CompiledStage) -> int:
         """Return the number of the attempt that a stage may start now; 0 if none, or not yet."""
@@ -190,19 +195,19 @@ class Outcomes:
                 places.vacate(number)
         return 0 if self._scheduler.stopping else attempt
 
-    def limit_of(self, stage: CompiledStage) -> float | None:
-        """Return the limit of an attempt in this run, in seconds."""
+    def limit_of(self, number: int) -> float | None:
+        """Return the limit of an attempt of a stage in this run, in seconds."""
         if self._stage_limit_ms is None:
-            return stage.timeout
+            return self.stages[number].timeout
         return self._stage_limit_ms / 1000 if self._stage_limit_ms > 0 else None
 
     def leave(
         self,
         ctx: StageContext,
         number: int,
-        value: object,
+        value: Any,
         error: BaseException | None,
-        attempt: Attempt | None,
+        interrupted: Interruption | None,
         duration_ns: int,
     ) -> Generator[None, None, None] | None:
         """Settle a stage whose attempt ended with *value*, or with *error*.
@@ -212,34 +217,40 @@ class Outcomes:
             number: The stage.
             value: What it returned.
             error: What it raised.
-            attempt: What is known of it beside, if it suspended.
+            interrupted: Why it was asked to stop, if it was.
             duration_ns: How long it took.
 
         Returns:
             Nothing, or what is left to do and may take several turns of the event loop.
         """
         stage = self.stages[number]
+        duration_ms = duration_ns / 1e6
+        if self._regular and value.__class__ is dict and error is None and interrupted is None:
+            # By far the most frequent. What follows for all others comes to the same.
+            frozen = freeze_flat(value)
+            if frozen is not None:
+                output = ok_output(frozen, duration_ms)
+                self.progress.succeed(stage, output, self._scheduler.ready)
+                if self._listening:
+                    self._tell_completed(stage, duration_ms, ctx)
+                return None
         if self._places is not None:
             self._places.vacate(number)
-        duration_ms = duration_ns / 1e6
-        if error is None and (attempt is None or attempt.interrupted is not Interruption.TIMED_OUT):
-            output = _OK
-            data: Any = value
-            if data.__class__ is not dict:
-                try:
-                    output = as_output(stage.name, value)
-                    data = output.data
-                    if data.__class__ is not dict and data.__class__ is not FrozenDict:
-                        data = dict(data)
-                except Exception as exc:  # noqa: BLE001 - what a stage returns may be anything; then the stage fails
-                    self._end_badly(stage, ctx, exc, attempt, duration_ms)
-                    return None
-            frozen = freeze_flat(data) if data.__class__ is dict else data
-            if frozen is None:  # it holds containers, of whatever size
-                return self._freeze_and_settle(stage, ctx, output, data, attempt, duration_ms)
-            self._settle(stage, output.settled(frozen, duration_ms), ctx)
+        if error is not None or interrupted is _TIMED_OUT:
+            self._end_badly(stage, ctx, error, interrupted, duration_ms)
             return None
-        self._end_badly(stage, ctx, error, attempt, duration_ms)
+        try:
+            output = as_output(stage.name, value)
+            data: Any = output.data
+            if data.__class__ is not dict and data.__class__ is not FrozenDict:
+                data = dict(data)
+        except Exception as exc:  # noqa: BLE001 - what a stage returns may be anything; then the stage fails
+            self._end_badly(stage, ctx, exc, interrupted, duration_ms)
+            return None
+        frozen = freeze_flat(data) if data.__class__ is dict else data
+        if frozen is None:  # it holds containers, of whatever size
+            return self._freeze_and_settle(stage, ctx, output, data, interrupted, duration_ms)
+        self._settle(stage, output.settled(frozen, duration_ms), ctx)
         return None
 
     def _freeze_and_settle(
@@ -248,7 +259,7 @@ class Outcomes:
         ctx: StageContext,
         output: StageOutput,
         data: Mapping[str, Any],
-        attempt: Attempt | None,
+        interrupted: Interruption | None,
         duration_ms: float,
     ) -> Generator[None, None, None]:
         try:
@@ -256,7 +267,7 @@ class Outcomes:
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001 - a cycle in the data, or somebody cancelled the lane
-            self._end_badly(stage, ctx, exc, attempt, duration_ms)
+            self._end_badly(stage, ctx, exc, interrupted, duration_ms)
         else:
             self._settle(stage, output.settled(frozen, duration_ms), ctx)
 
@@ -264,31 +275,26 @@ class Outcomes:
 
     def _settle(self, stage: CompiledStage, output: StageOutput, ctx: StageContext) -> None:
         status = output.status
-        if status is not StageStatus.OK:
+        if status is not _OK:
             self._settle_irregularly(stage, output, ctx)
             return
         self._hand_over(stage, output)
         if self._guards and stage.number in self._guards:
             rounds = self._guards[stage.number].rounds
             self._run.emit(vocabulary.GUARD_RETRY_RECOVERED, {"stage": stage.name, "attempts": rounds})
-        emitter = self._emitter
-        if emitter.listening:
-            event = self._completed.copy()
-            event["stage"] = stage.name
-            event["duration_ms"] = output.duration_ms
-            event["attempt"] = ctx.attempt
-            emitter.send(stage.completed, event)
+        if self._listening:
+            self._tell_completed(stage, output.duration_ms, ctx)
 
     def _settle_irregularly(self, stage: CompiledStage, output: StageOutput, ctx: StageContext) -> None:
         """A stage answered something else than OK."""
         self._regular = False
         status = output.status
-        if status is not StageStatus.SKIP and status is not StageStatus.CANCEL:
+        if status is not _SKIP and status is not _CANCEL:
             self._settle_failure(stage, output, ctx)
             return
         self._hand_over(stage, output)
         data: dict[str, Any] = {"duration_ms": output.duration_ms, "attempt": ctx.attempt}
-        if status is StageStatus.SKIP:
+        if status is _SKIP:
             self._emit(stage, vocabulary.STAGE_SKIPPED, {**data, "reason": output.data.get("reason", "")})
         else:
             reason = str(output.data.get("cancel_reason", ""))
@@ -324,12 +330,11 @@ class Outcomes:
         stage: CompiledStage,
         ctx: StageContext,
         error: BaseException | None,
-        attempt: Attempt | None,
+        interrupted: Interruption | None,
         duration_ms: float,
     ) -> None:
         self._regular = False
         number = ctx.attempt
-        interrupted = None if attempt is None else attempt.interrupted
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             self._run.fatal = error
             self._fail(stage, error, number, StageOutput.fail(said(error)).with_duration(duration_ms))
@@ -337,11 +342,11 @@ class Outcomes:
         asked = isinstance(error, RetryRequestedError)
         if isinstance(error, RetryRequestedError):
             error = error.original
-        if attempt is not None and interrupted is Interruption.TIMED_OUT:
-            timed_out = StageTimeoutError(stage.name, attempt.timeout or 0.0)
+        if interrupted is _TIMED_OUT:
+            timed_out = StageTimeoutError(stage.name, self.limit_of(stage.number) or 0.0)
             timed_out.__cause__ = None if isinstance(error, asyncio.CancelledError) else error
             error = timed_out
-        elif interrupted is Interruption.STOPPED and isinstance(error, asyncio.CancelledError):
+        elif interrupted is _STOPPED and isinstance(error, asyncio.CancelledError):
             self._cut_short(stage, number, duration_ms)
             return
         elif isinstance(error, PipelineCancelled) and (reason := self._run.cancel_reason) is not None:
@@ -479,7 +484,7 @@ class Outcomes:
 
     def _fail_at_start(self, stage: CompiledStage, error: BaseException) -> None:
         attempts = self._attempts.get(stage.number, 0)
-        if not attempts and self._emitter.listening:
+        if not attempts and self._listening:
             self._announce(stage)
         self._fail(stage, error, attempts or 1, StageOutput.fail(said(error)))
 
@@ -526,6 +531,13 @@ class Outcomes:
         event["stage"] = stage.name
         event["kind"] = stage.kind
         self._emitter.send(stage.started, event)
+
+    def _tell_completed(self, stage: CompiledStage, duration_ms: float | None, ctx: StageContext) -> None:
+        event = self._completed.copy()
+        event["stage"] = stage.name
+        event["duration_ms"] = duration_ms
+        event["attempt"] = ctx.attempt
+        self._emitter.send(stage.completed, event)
 
     def _emit(self, stage: CompiledStage, status: str, data: Mapping[str, Any]) -> None:
         if self._run.listening:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "SkipReason"]
 
+_OK, _SKIP = StageStatus.OK, StageStatus.SKIP
+
 
 class SkipReason:
     """Why a stage was skipped without being started, as its event says."""
@@ -35,6 +37,7 @@ class Progress:
 
     Args:
         stages: The compiled stages, by number.
+        waits: How many others each of them waits for.
 
     Attributes:
         outputs: What settled stages left, by number.
@@ -42,16 +45,12 @@ class Progress:
 
     __slots__ = ("_irregular", "_kept", "_left", "_stages", "outputs")
 
-    def __init__(self, stages: Sequence[CompiledStage]) -> None:
+    def __init__(self, stages: Sequence[CompiledStage], waits: Sequence[int]) -> None:
         self._stages = stages
-        self._left = [stage.waits_for for stage in stages]
+        self._left = list(waits)
         self._kept: dict[int, str] = {}  # why stages were kept from starting
         self._irregular: set[int] = set()  # stages behind something that did not simply succeed
         self.outputs: list[StageOutput | None] = [None] * len(stages)
-
-    def roots(self) -> Iterator[int]:
-        """Yield the stages that wait for nothing."""
-        return (stage.number for stage in self._stages if not stage.waits_for)
 
     def settle(
         self, stage: CompiledStage, output: StageOutput, ready: deque[int], kept: str | None = None
@@ -64,11 +63,15 @@ class Progress:
             ready: Gets the stages that became ready by it.
             kept: Why it was kept from starting, if it was.
         """
-        self.outputs[stage.number] = output
-        if output.status is not StageStatus.OK:
+        if output.status is not _OK:
             self._irregular.update(stage.dependants)
             if kept is not None:
                 self._kept[stage.number] = kept
+        self.succeed(stage, output, ready)
+
+    def succeed(self, stage: CompiledStage, output: StageOutput, ready: deque[int]) -> None:
+        """Note that a stage ended well; see ``settle``."""
+        self.outputs[stage.number] = output
         left = self._left
         for number in stage.dependants:
             left[number] = waits = left[number] - 1
@@ -89,10 +92,10 @@ class Progress:
         kept_count = 0
         for number in (*stage.dependencies, *stage.holders):
             output = self.outputs[number]
-            if output is None or output.status is StageStatus.OK:
+            if output is None or output.status is _OK:
                 continue
             kept = self._kept.get(number)
-            if output.status is not StageStatus.SKIP or kept == SkipReason.DEPENDENCY_FAILED:
+            if output.status is not _SKIP or kept == SkipReason.DEPENDENCY_FAILED:
                 return SkipReason.DEPENDENCY_FAILED
             if number in stage.holders:  # it only had to pass, and it had nothing to object
                 continue
@@ -109,7 +112,7 @@ class Progress:
     def route_of(self, stage: CompiledStage) -> object:
         """Return what the router of *stage* chose: a label, several, or (of one that was skipped) none."""
         output = None if stage.router is None else self.outputs[stage.router]
-        if output is None or output.status is not StageStatus.OK:
+        if output is None or output.status is not _OK:
             return ()
         return output.data["route"] if "route" in output.data else output.data.get("value")
 

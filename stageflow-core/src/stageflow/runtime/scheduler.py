@@ -13,7 +13,7 @@ A *lane* is a Task that takes stages off the ready queue and steps each one's co
 suspend, one lane does them all. When one suspends, its lane stays with it until it ends, and before giving way to
 the event loop it starts other lanes for what is still ready: at most two, which double again if their stages suspend
 too. So the Task that begins a stage is the Task that ends it: ``asyncio.current_task()``, ``asyncio.timeout`` and
-``Task.cancel`` mean what they always mean.
+``Task.cancel`` mean what they always mean. ``interruption`` says why a stage is asked to stop, and ``deadlines`` when.
 
 Invariants:
 
@@ -32,7 +32,7 @@ from collections import deque
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, final
 
-from stageflow.runtime.attempt import Attempt, Interruption
+from stageflow.runtime.interruption import Interruption
 from stageflow.runtime.lane import Lane
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Scheduler"]
 
 _LANES_AT_ONCE: Final = 2
+_NEGLIGIBLE_NS: Final = 1_000_000
 
 
 @final
@@ -86,12 +87,14 @@ class Scheduler:
         self.outcomes = outcomes
         self.context = context
         self._loop = asyncio.get_running_loop()
-        self._lanes: set[asyncio.Task[None]] = set()
-        self._starting = 0  # lanes that have been created and not begun
-        self._suspended: dict[Attempt, None] = {}  # in the order of suspension
+        self._lanes = 0  # that have been created and not ended
+        self._starting = 0  # of those, the ones that have not begun
+        self._suspended: dict[
+            Lane, float
+        ] = {}  # those whose stage has suspended, and is under no limit any more
+        self._deadlines: Deadlines[Lane] | None = None  # of the others
         self._backoffs: dict[int, asyncio.TimerHandle] = {}
         self._parked: set[int] = set()  # stages that wait for a place under a limit
-        self._deadlines: Deadlines[Attempt] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.ready: deque[int] = deque()
         self.stopping = False
@@ -110,31 +113,20 @@ class Scheduler:
     def grow(self) -> None:
         """Open lanes for ready stages that no lane is on its way to."""
         missing = len(self.ready) - self._starting
-        if missing <= 0:
-            return
         for _ in range(min(missing, _LANES_AT_ONCE)):
+            self._lanes += 1
             self._starting += 1
             # Created inside the run's context, so that what a lane does between stages sees nothing of theirs.
-            self._lanes.add(self.context.run(self._loop.create_task, Lane(self)))
+            self.context.run(self._loop.create_task, Lane(self).work())
 
     def lane_begins(self) -> None:
-        """A lane takes its first step."""
+        """A lane takes its first step, or somebody has cancelled it before that."""
         self._starting -= 1
 
-    def lane_ends(self, task: asyncio.Task[None]) -> None:
+    def lane_ends(self) -> None:
         """A lane takes no further step."""
-        self._lanes.discard(task)
+        self._lanes -= 1
         self.grow()  # invariant 4
-        self._wake()
-
-    def lane_lost(self) -> None:
-        """Somebody has cancelled a lane before its first step."""
-        self._starting -= 1
-        self._loop.call_soon(self._bury)
-
-    def _bury(self) -> None:
-        self._lanes = {task for task in self._lanes if not task.done()}
-        self.grow()
         self._wake()
 
     def stop(self) -> None:
@@ -145,8 +137,8 @@ class Scheduler:
         self.ready = _Nothing()
         self._parked.clear()
         self.close()
-        for attempt in tuple(self._suspended):
-            self._interrupt(attempt, Interruption.STOPPED)
+        for lane in [*self._suspended, *(self._deadlines or ())]:
+            self._interrupt(lane, Interruption.STOPPED)
         self._wake()
 
     def close(self) -> None:
@@ -187,37 +179,36 @@ class Scheduler:
         if waiter is not None and self.idle and not waiter.done():
             waiter.set_result(None)
 
-    def _interrupt(self, attempt: Attempt, why: Interruption) -> None:
+    def _interrupt(self, lane: Lane, why: Interruption) -> None:
         """Ask a stage to stop: once for its time limit, and once for the end of the run."""
-        if attempt.interrupted is not why:
+        if lane.interrupted is not why:
             # A stage that is over its limit stays so, whatever else is asked of it.
-            if attempt.interrupted is None:
-                attempt.interrupted = why
-            attempt.task.cancel()
+            if lane.interrupted is None:
+                lane.interrupted = why
+            lane.task.cancel()
 
-    def suspended(self, number: int, started_ns: int, task: asyncio.Task[None]) -> Attempt:
+    def suspended(self, lane: Lane, number: int, started_ns: int) -> None:
         """A stage is about to suspend for the first time: its lane stays with it, others take over the rest."""
-        outcomes = self.outcomes
-        attempt = Attempt(outcomes.limit_of(outcomes.stages[number]), task)
-        self._suspended[attempt] = None
-        if self.stopping:  # the stage itself stopped the run while it ran inline
-            self._interrupt(attempt, Interruption.STOPPED)
-            return attempt
-        if attempt.timeout is not None:
+        limit = self.outcomes.limit_of(number)
+        if limit is None or self.stopping:
+            lane.line = self._suspended
+            self._suspended[lane] = 0.0
+            if self.stopping:  # the stage itself stopped the run while it ran inline
+                self._interrupt(lane, Interruption.STOPPED)
+                return
+        else:
             if self._deadlines is None:
                 from stageflow.runtime import deadlines
 
-                self._deadlines = deadlines.Deadlines(
-                    self._loop, self._time_out, self._suspended.__contains__
-                )
-            spent = (monotonic_ns() - started_ns) / 1e9
-            self._deadlines.add(self._loop.time() + attempt.timeout - spent, attempt)
+                self._deadlines = deadlines.Deadlines(self._loop, self._time_out)
+            began = self._loop.time()
+            spent_ns = monotonic_ns() - started_ns
+            if spent_ns > _NEGLIGIBLE_NS:
+                began -= spent_ns / 1e9
+            lane.line = self._deadlines.add(lane, limit, began)
         self.grow()
-        return attempt
 
-    def ended(self, attempt: Attempt) -> None:
-        """A stage that had suspended has ended."""
-        del self._suspended[attempt]
-
-    def _time_out(self, attempt: Attempt) -> None:
-        self._interrupt(attempt, Interruption.TIMED_OUT)
+    def _time_out(self, lane: Lane) -> None:
+        lane.line = self._suspended  # it may still be asked to stop with the run
+        self._suspended[lane] = 0.0
+        self._interrupt(lane, Interruption.TIMED_OUT)

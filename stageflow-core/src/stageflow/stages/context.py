@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stageflow.stages.stage import StageKind
     from stageflow.stages.timer import PipelineTimer
 
-__all__ = ["PipelineContext", "RunScope", "StageContext", "create_stage_context"]
+__all__ = ["PipelineContext", "RunScope", "StageContext", "context_of", "create_stage_context"]
 
 _logger = logging.getLogger("stageflow.events")
 
@@ -183,16 +183,6 @@ class StageContext:
         self._spec = StageSpec(stage_name, None)
         self._inputs = inputs
         self._attempt = 1
-
-    @classmethod
-    def of(cls, scope: RunScope, spec: StageSpec, attempt: int) -> StageContext:
-        """Make the context of one attempt of a stage in a run; its inputs are put together when first read."""
-        self = _new(cls)
-        self._scope = scope
-        self._spec = spec
-        self._inputs = None
-        self._attempt = attempt
-        return self
 
     @property
     def snapshot(self) -> ContextSnapshot:
@@ -405,6 +395,17 @@ class StageContext:
 
 
 _new = object.__new__
+
+
+def context_of(scope: RunScope, spec: StageSpec, attempt: int) -> StageContext:
+    """Make the context of one attempt of a stage in a run; its inputs are put together when first read."""
+    self: Any = _new(StageContext)
+    self._scope = scope
+    self._spec = spec
+    self._inputs = None
+    self._attempt = attempt
+    made: StageContext = self
+    return made
 
 
 def create_stage_context(

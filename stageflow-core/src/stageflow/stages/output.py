@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["NO_VALUE", "StageArtifact", "StageEvent", "StageOutput"]
+__all__ = ["NO_VALUE", "StageArtifact", "StageEvent", "StageOutput", "ok_output"]
 
 
 @final
@@ -265,7 +265,22 @@ class StageOutput(Record):
         fields.version = self.version
         fields.value = self.value
         fields.__class__ = StageOutput
-        return cast("StageOutput", fields)
+        output: StageOutput = fields
+        return output
+
+
+def ok_output(data: Mapping[str, Any], duration_ms: float) -> StageOutput:
+    """Make the output of a stage that did its work and returned nothing but *data*."""
+    fields: Any = _Fields()
+    fields.status = _OK
+    fields.data = data
+    fields.artifacts = fields.events = ()
+    fields.error = fields.version = None
+    fields.duration_ms = duration_ms
+    fields.value = NO_VALUE
+    fields.__class__ = StageOutput
+    output: StageOutput = fields
+    return output
 
 
 def _closed(
@@ -288,7 +303,8 @@ def _closed(
     fields.version = version
     fields.value = value
     fields.__class__ = StageOutput
-    return cast("StageOutput", fields)
+    output: StageOutput = fields
+    return output
 
 
 def _mapping(factory: str, data: Mapping[str, Any] | None) -> Mapping[str, Any]:
