@@ -144,6 +144,7 @@ EXEMPT = {
         for hook in HOOKS
     },
     "*Interceptor.attach": "called by the executor, with a run of its own",
+    "*Interceptor.facts": "called by the executor, with an attempt of its own",
     "*Interceptor.failed": "called by the executor",
     "InterceptorContext": "made by the executor",
     "InterceptorContext.*": "lives in a run only: see test_what_interceptors_and_stages_say_in_a_run",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from enum import Enum, auto
-from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final
 
 from stageflow.context.checks import check_type
 
@@ -111,31 +110,37 @@ class InterceptorResult:
         self.error = error
 
 
+class Link(Protocol):
+    """What the context of an interceptor needs to know of it."""
+
+    name: str
+
+
 @final
 class Invocation:
     """One passage of one attempt through the chain: what its interceptors share."""
 
     __slots__ = ("_data", "_observations", "body_output", "result", "stage", "started_ns")
 
-    def __init__(self, stage: StageContext) -> None:
-        self.stage = stage
-        self.started_ns = monotonic_ns()
-        self._data: MutableMapping[str, Any] | None = None
-        self._observations: dict[str, dict[str, Any]] | None = None
-        self.body_output: StageOutput | None = None
-        self.result: StageResult | None = None
+    _data: MutableMapping[str, Any]  # not there before somebody asks for it
+    _observations: dict[str, dict[str, Any]]  # likewise
+    body_output: StageOutput | None
+    result: StageResult | None
+    stage: StageContext
+    started_ns: int
 
     @property
     def data(self) -> MutableMapping[str, Any]:
         """The run's data, below what interceptors wrote during this passage."""
-        if self._data is None:
-            self._data = ChainMap({}, self.stage.data)
+        if not hasattr(self, "_data"):
+            stage = self.stage
+            self._data = ChainMap({}, *stage.scope.facts(stage, self.started_ns), stage.data)
         return self._data
 
     @property
     def observations(self) -> dict[str, dict[str, Any]]:
         """What interceptors noted, by their names."""
-        if self._observations is None:
+        if not hasattr(self, "_observations"):
             self._observations = {}
         return self._observations
 
@@ -145,8 +150,8 @@ class InterceptorContext:
     """What an interceptor's hooks are given: the run, the attempt, and a place of their own.
 
     Attributes:
-        name: The interceptor.
-        stage: The context of the stage's attempt.
+        owner: The interceptor, as the chain knows it.
+        invocation: What it shares with the other interceptors.
 
     ```python
     import asyncio
@@ -170,17 +175,26 @@ class InterceptorContext:
     ```
     """
 
-    __slots__ = ("_invocation", "name", "stage")
+    # Without __init__: in Python 3.11 it takes as long as the whole of an attempt that suspends not.
+    __slots__ = ("invocation", "owner")
 
-    def __init__(self, invocation: Invocation, interceptor_name: str) -> None:
-        self._invocation = invocation
-        self.name = interceptor_name
-        self.stage = invocation.stage
+    invocation: Invocation
+    owner: Link
+
+    @property
+    def name(self) -> str:
+        """The interceptor."""
+        return self.owner.name
+
+    @property
+    def stage(self) -> StageContext:
+        """The context of the stage's attempt."""
+        return self.invocation.stage
 
     @property
     def data(self) -> MutableMapping[str, Any]:
         """What the caller handed to interceptors. Writes stay within this attempt of this stage."""
-        return self._invocation.data
+        return self.invocation.data
 
     @property
     def snapshot(self) -> ContextSnapshot:
@@ -245,17 +259,17 @@ class InterceptorContext:
     @property
     def body_output(self) -> StageOutput | None:
         """What the stage itself returned; None until it has, and when something took its place."""
-        return self._invocation.body_output
+        return self.invocation.body_output
 
     def add_observation(self, key: str, value: Any) -> None:
         """Note something about this attempt, under the interceptor's own name."""
         check_type("InterceptorContext.add_observation", "key", key, str, "a str")
-        self._invocation.observations.setdefault(self.name, {})[key] = value
+        self.invocation.observations.setdefault(self.name, {})[key] = value
 
     def get_observation(self, key: str, default: Any = None) -> Any:
         """Return what this interceptor noted under *key*."""
         check_type("InterceptorContext.get_observation", "key", key, str, "a str")
-        return self._invocation.observations.get(self.name, {}).get(key, default)
+        return self.invocation.observations.get(self.name, {}).get(key, default)
 
     def try_emit_event(self, type: str, data: Mapping[str, Any] | None = None) -> None:  # noqa: A002 - published
         """Emit an event of the run. Never raises."""
@@ -352,6 +366,17 @@ class BaseInterceptor:
             output: How the attempt ended: FAIL or RETRY.
             error: What it raised, if it did.
             ctx: The context of the attempt.
+        """
+
+    def facts(self, stage: StageContext, started_ns: int) -> Mapping[str, Any] | None:
+        """Return what interceptors find in ``ctx.data`` about an attempt, below what they write and above the caller's.
+
+        Asked when one of them first looks into ``ctx.data`` during the attempt, whether the run concerns the hooks of
+        this one or not.
+
+        Args:
+            stage: The context of the attempt.
+            started_ns: When it began, in nanoseconds of the monotonic clock.
         """
 
     def reconsider(self) -> None:

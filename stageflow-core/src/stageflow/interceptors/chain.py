@@ -25,25 +25,28 @@ from stageflow.interceptors.base import (
     InterceptorResult,
     Invocation,
 )
-from stageflow.stages.output import StageOutput
-from stageflow.stages.result import StageResult
+from stageflow.stages.output import StageOutput, ok_output
+from stageflow.stages.result import result_of
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from stageflow.stages.context import StageContext
+    from stageflow.stages.result import StageResult
 
     Body = Callable[[StageContext], Coroutine[Any, Any, object]]
     Around = Callable[[str, Callable[[], Awaitable[StageOutput]], InterceptorContext], Awaitable[StageOutput]]
-    Rest = Callable[[Invocation], Awaitable[StageOutput]]
+    Rest = Callable[[StageContext, Invocation | None], Coroutine[Any, Any, StageOutput]]
 
 __all__ = [
     "InterceptorChain",
     "RetryRequestedError",
     "as_output",
     "compile_chain",
+    "has_facts",
     "hears_of_failures",
+    "is_asked",
     "is_hooked",
     "sort_interceptors",
 ]
@@ -81,43 +84,57 @@ def is_hooked(interceptor: BaseInterceptor) -> bool:
     return any(_overrides(interceptor, hook) for hook in _HOOKS)
 
 
+def is_asked(interceptor: BaseInterceptor) -> bool:
+    """Say whether an interceptor is asked at the start of a run: it has hooks, or wants to prepare something."""
+    return is_hooked(interceptor) or _overrides(interceptor, "attach")
+
+
+def has_facts(interceptor: BaseInterceptor) -> bool:
+    """Say whether an interceptor knows something that others find in ``ctx.data``."""
+    return _overrides(interceptor, "facts")
+
+
 def hears_of_failures(interceptor: BaseInterceptor) -> bool:
     """Say whether an interceptor wants to be told of failures in runs that do not concern it otherwise."""
     return _overrides(interceptor, "failed")
 
 
-def compile_chain(stage: str, body: Body, interceptors: Sequence[BaseInterceptor]) -> Body:
-    """Return *body* inside the hooks of *interceptors*, outermost first; *body* itself if there are none."""
-    if not interceptors:
-        return body
-
-    async def innermost(invocation: Invocation) -> StageOutput:
-        invocation.body_output = output = as_output(stage, await body(invocation.stage))
-        return output
-
-    rest: Rest = innermost
+def compile_chain(interceptors: Sequence[BaseInterceptor]) -> Callable[[str, Body], Body]:
+    """Return what puts the body of a stage inside the hooks of *interceptors*, outermost first."""
+    sections: list[tuple[_Link, ...]] = []  # innermost first
     links: list[_Link] = []
     for interceptor in reversed(interceptors):
-        link = _Link(stage, interceptor)
+        link = _Link(interceptor)
         if link.around is not None and links:
-            rest = _Section(stage, links, rest).run
+            sections.append(tuple(links))
             links = []
         links.insert(0, link)
-    return _Section(stage, links, rest).enter
+    if links:
+        sections.append(tuple(links))
+
+    def inside(stage: str, body: Body) -> Body:
+        call, rest = body, None
+        for section in sections:
+            call = rest = _Section(stage, section, body, rest).run
+        return call
+
+    return inside
 
 
-def as_output(stage: str, value: object) -> StageOutput:
+def as_output(stage: str, value: Any) -> StageOutput:
     """Return what a stage returned as a ``StageOutput``: nothing and a mapping are OK ones.
 
     Raises:
         StageContractError: It is something else.
     """
+    if value.__class__ is dict:
+        return ok_output(value)
     if isinstance(value, StageOutput):
         return value
     if value is None:
-        return StageOutput.ok()
+        return ok_output({})
     if isinstance(value, Mapping):
-        return StageOutput.ok(cast("Mapping[str, object]", value))
+        return ok_output(cast("Mapping[str, Any]", value))
     what = f"It returned {type(value).__name__}, which is neither a StageOutput nor a mapping nor None"
     raise StageContractError(stage, what, fix="Return StageOutput.ok(...), or write the stage with @stage")
 
@@ -128,12 +145,11 @@ def _overrides(interceptor: BaseInterceptor, hook: str) -> bool:
 
 @final
 class _Link:
-    """One interceptor around one stage: its hooks, those that it overrides, and what their errors mean."""
+    """One interceptor: its hooks, those that it overrides, and what their errors mean."""
 
-    __slots__ = ("after", "around", "before", "fallback", "guards", "name", "on_error", "stage")
+    __slots__ = ("after", "around", "before", "fallback", "guards", "name", "on_error")
 
-    def __init__(self, stage: str, interceptor: BaseInterceptor) -> None:
-        self.stage = stage
+    def __init__(self, interceptor: BaseInterceptor) -> None:
         self.name = interceptor.name
         self.guards = getattr(interceptor, "fail_closed", True)
         self.before = interceptor.before if _overrides(interceptor, "before") else None
@@ -142,7 +158,7 @@ class _Link:
         self.around = interceptor.around if _overrides(interceptor, "around") else None
         self.fallback = interceptor.fallback
 
-    def instead(self, result: object) -> StageOutput | None:
+    def instead(self, stage: str, result: object) -> StageOutput | None:
         """Return what takes the place of the stage, if ``before`` said so.
 
         Raises:
@@ -150,25 +166,25 @@ class _Link:
         """
         if not isinstance(result, InterceptorResult):
             what = f"before() of interceptor {self.name!r} returned {shown(result)}"
-            raise StageContractError(self.stage, what, fix="Return an InterceptorResult or None")
+            raise StageContractError(stage, what, fix="Return an InterceptorResult or None")
         if result.stage_ran:
             return None
         if result.error is not None:
             return StageOutput.fail(result.error or "refused")
-        return as_output(self.stage, result.result)
+        return as_output(stage, result.result)
 
-    def raises(self, error: Exception, hook: str) -> Exception | None:
+    def raises(self, stage: str, error: Exception, hook: str) -> Exception | None:
         """Return *error* to be raised if a hook's exception fails the stage; else log it."""
         if self.guards or isinstance(error, CriticalInterceptorError):
             error.add_note(f"raised in {hook}() of interceptor {self.name!r}")
             return error
-        self.report(error, hook)
+        self.report(stage, error, hook)
         return None
 
-    def report(self, error: Exception, hook: str) -> None:
+    def report(self, stage: str, error: Exception, hook: str) -> None:
         """Log the exception of a hook, which changes nothing."""
         _logger.warning(
-            "Interceptor %r raised in %s() around stage %r", self.name, hook, self.stage, exc_info=error
+            "Interceptor %r raised in %s() around stage %r", self.name, hook, stage, exc_info=error
         )
 
 
@@ -179,63 +195,90 @@ class _Section:
     Args:
         stage: The stage.
         links: The interceptors, outermost first. Only the last may have an ``around``.
-        rest: What they are around.
+        body: The body of the stage.
+        rest: The sections further in; None if the body is all that is left.
     """
 
-    __slots__ = ("_links", "_rest", "_stage", "_whole")
+    __slots__ = ("_body", "_links", "_rest", "_stage", "_whole")
 
-    def __init__(self, stage: str, links: Sequence[_Link], rest: Rest) -> None:
+    def __init__(self, stage: str, links: tuple[_Link, ...], body: Body, rest: Rest | None) -> None:
         self._stage = stage
-        self._links = tuple(links)
+        self._links = links
+        self._body = body
         self._rest = rest
-        self._whole = links[-1].around is None
+        self._whole = links[-1].around is None and rest is None
 
-    async def enter(self, ctx: StageContext) -> StageOutput:
-        """Run the chain, of which this is the outermost section."""
-        return await self.run(Invocation(ctx))
-
-    async def run(self, invocation: Invocation) -> StageOutput:  # noqa: C901, PLR0912 - the rules of hooks, in order
-        """Call the hooks and the rest; see the picture."""
-        entered: list[tuple[_Link, InterceptorContext]] = []
-        output: StageOutput | None = None
+    async def run(  # noqa: C901, PLR0912, PLR0915 - the rules of hooks, in order
+        self, stage: StageContext, invocation: Invocation | None = None
+    ) -> Any:
+        """Call the hooks and the rest; see the picture. Without an *invocation*, this is the outermost section."""
+        if invocation is None:
+            invocation = Invocation()
+            invocation.stage = stage
+            invocation.started_ns = monotonic_ns()
+            invocation.body_output = invocation.result = None
+        name = self._stage
+        entered: list[InterceptorContext] = []
+        output: Any = None  # a StageOutput in the end; so declared, as a cast is a call
+        link: Any
         error: Exception | asyncio.CancelledError | None = None
         try:
             for link in self._links:
-                ctx = InterceptorContext(invocation, link.name)
+                ctx = InterceptorContext()
+                ctx.owner = link
+                ctx.invocation = invocation
                 if link.before is not None:
                     try:
-                        result = await link.before(self._stage, ctx)
+                        result = await link.before(name, ctx)
                         if result is not None:
-                            output = link.instead(result)
+                            output = link.instead(name, result)
                     except Exception as exc:
-                        if link.raises(exc, "before") is not None:
+                        if link.raises(name, exc, "before") is not None:
                             raise
-                entered.append((link, ctx))
+                entered.append(ctx)
                 if output is not None:
                     break
             else:
-                output = await (
-                    self._rest(invocation) if self._whole else self._around(*entered[-1], invocation)
-                )
+                if self._whole:
+                    output = invocation.body_output = as_output(name, await self._body(stage))
+                else:
+                    output = await self._inner(entered[-1], invocation)
         except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - the hooks hear of it, then it is raised
             error = exc
-        for link, ctx in reversed(entered):
+        for ctx in reversed(entered):
+            link = ctx.owner
             try:
                 if error is not None and not isinstance(error, (asyncio.CancelledError, RetryRequestedError)):
                     output, error = await self._recover(link, ctx, error)
                 if link.after is not None:
-                    await link.after(self._stage, _result(self._stage, output, error, invocation), ctx)
+                    known = invocation.result
+                    if known is None or error is not None or known.output is not output:
+                        known = invocation.result = _result(name, output, error, invocation.started_ns)
+                    await link.after(name, known, ctx)
             except asyncio.CancelledError as exc:
                 error = exc
             except Exception as exc:  # noqa: BLE001 - whatever after() raises
                 # If the stage has failed already, that error comes first.
                 if error is None and output is not None and output.status is StageStatus.OK:
-                    error = link.raises(exc, "after")
+                    error = link.raises(name, exc, "after")
                 else:
-                    link.report(exc, "after")
+                    link.report(name, exc, "after")
         if error is not None:
             raise error
-        return cast("StageOutput", output)
+        return output
+
+    async def _inner(self, ctx: InterceptorContext, invocation: Invocation) -> StageOutput:
+        """Run the rest of the chain, inside the ``around`` of the last interceptor if it has one."""
+        link = self._links[-1]
+        if link.around is not None:
+            return await self._around(link, ctx, invocation)
+        return await self._further_in(invocation)
+
+    async def _further_in(self, invocation: Invocation) -> StageOutput:
+        if self._rest is not None:
+            return await self._rest(invocation.stage, invocation)
+        invocation.body_output = output = as_output(self._stage, await self._body(invocation.stage))
+        return output
 
     async def _around(self, link: _Link, ctx: InterceptorContext, invocation: Invocation) -> StageOutput:
         """Run the hook in place of the rest; of one that only watches, an error of its own changes nothing."""
@@ -244,7 +287,7 @@ class _Section:
 
         async def call() -> StageOutput:
             try:
-                output = await self._rest(invocation)
+                output = await self._further_in(invocation)
             except Exception as exc:
                 outcomes.append(exc)
                 raise
@@ -260,9 +303,9 @@ class _Section:
                 or any(exc is one for one in outcomes)
             ):
                 raise
-            link.report(exc, "around")
+            link.report(self._stage, exc, "around")
         if not outcomes:
-            return await self._rest(invocation)
+            return await self._further_in(invocation)
         if isinstance(outcomes[-1], Exception):
             raise outcomes[-1]
         return outcomes[-1]
@@ -279,7 +322,7 @@ class _Section:
             if action is ErrorAction.FALLBACK:
                 fallback = await link.fallback(self._stage, error, ctx)
         except Exception as exc:  # noqa: BLE001 - the stage's own error is the one to raise
-            link.report(exc, "on_error")
+            link.report(self._stage, exc, "on_error")
             return None, error
         if fallback is not None:
             try:
@@ -293,13 +336,8 @@ class _Section:
         return None, error
 
 
-def _result(
-    stage: str, output: StageOutput | None, error: BaseException | None, invocation: Invocation
-) -> StageResult:
-    """Return what ``after`` is told; the same object as long as nothing has changed."""
-    known = invocation.result
-    if known is not None and error is None and known.output is output:
-        return known
+def _result(stage: str, output: Any, error: BaseException | None, started_ns: int) -> StageResult:
+    """Return what ``after`` is told."""
     if error is not None:
         if isinstance(error, asyncio.CancelledError):
             output = StageOutput.cancel("interrupted")
@@ -307,6 +345,4 @@ def _result(
             output = StageOutput.retry(str(error))
         else:
             output = StageOutput.fail(str(error) or type(error).__name__)
-    result = StageResult.of(stage, cast("StageOutput", output), invocation.started_ns, monotonic_ns())
-    invocation.result = result
-    return result
+    return result_of(stage, output, started_ns, monotonic_ns())

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from stageflow.interceptors.base import BaseInterceptor
-from stageflow.observability.ambient import PendingSpan, StepsOfRun, current_trace, put_back
+from stageflow.observability.ambient import StepsOfRun, current_trace
+from stageflow.stages.result import wall_time
 
 if TYPE_CHECKING:
-    from collections import ChainMap
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from stageflow.interceptors.base import InterceptorContext
-    from stageflow.stages.context import RunScope
-    from stageflow.stages.output import StageOutput
+    from stageflow.observability.trace import TraceContext
+    from stageflow.stages.context import RunScope, StageContext
 
 __all__ = ["TracingInterceptor"]
 
@@ -59,9 +57,7 @@ class TracingInterceptor(BaseInterceptor):
     def attach(
         self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
     ) -> bool:
-        """Take part where somebody further in may ask; elsewhere a step is made in the stage that asks."""
-        if inner:
-            return True
+        """Prepare the trace of the run: a step is made in the stage that asks for it."""
         around = current_trace.get()
         if isinstance(around, StepsOfRun):
             if around.run_id == run.snapshot.pipeline_run_id:
@@ -70,40 +66,32 @@ class TracingInterceptor(BaseInterceptor):
         current_trace.set(StepsOfRun(around, run.snapshot.pipeline_run_id))
         return False
 
-    async def around(
-        self, stage_name: str, call: Callable[[], Awaitable[StageOutput]], ctx: InterceptorContext
-    ) -> StageOutput:
-        """Run the attempt inside a step of the trace."""
-        around = current_trace.get()
-        if isinstance(around, StepsOfRun):
-            around = around.around
-        span = PendingSpan(around, ctx.pipeline_run_id)
-        # Below what interceptors write, above what the caller gave.
-        cast("ChainMap[str, Any]", ctx.data).maps.insert(1, cast("dict[str, Any]", _Facts(stage_name, span)))
-        token = current_trace.set(span)
-        try:
-            return await call()
-        finally:
-            put_back(current_trace, token)
+    def facts(self, stage: StageContext, started_ns: int) -> Mapping[str, Any]:
+        """Return the step of the attempt, which is made when one of its ids is looked at."""
+        return _Facts(stage.stage_name, started_ns)
 
 
 @final
 class _Facts(Mapping[str, Any]):
     """What interceptors find about the step in ``ctx.data``; asking makes it."""
 
-    __slots__ = ("_span", "_stage")
+    __slots__ = ("_stage", "_started_ns", "_step")
 
-    def __init__(self, stage: str, span: PendingSpan) -> None:
+    def __init__(self, stage: str, started_ns: int) -> None:
         self._stage = stage
-        self._span = span
+        self._started_ns = started_ns
+        self._step: TraceContext | None = None
 
     def __getitem__(self, key: str) -> Any:
         if key == "_tracing.span_name":
             return self._stage
         if key == "_tracing.span_start":
-            return datetime.fromtimestamp(self._span.started_at, UTC)
+            return wall_time(self._started_ns)
         fact = _OF_THE_STEP[key]  # first: whoever asks for something else must not make the step
-        return getattr(self._span.made(), fact)
+        if self._step is None:
+            current = current_trace.get()
+            self._step = current.made() if isinstance(current, StepsOfRun) else current
+        return getattr(self._step, fact)
 
     def __contains__(self, key: object) -> bool:
         return key in _FACTS

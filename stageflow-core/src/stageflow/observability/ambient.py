@@ -6,8 +6,6 @@ Apart from the modules of both, so that a stage in which nobody asks pays for ne
 from __future__ import annotations
 
 from contextvars import ContextVar
-from threading import Lock
-from time import time
 from typing import TYPE_CHECKING, TypeVar, final
 
 if TYPE_CHECKING:
@@ -18,71 +16,47 @@ if TYPE_CHECKING:
     from stageflow.observability.trace import TraceContext
     from stageflow.protocols import CircuitBreaker
 
-__all__ = ["PendingSpan", "StepsOfRun", "current_trace", "lent_breaker", "put_back", "settle_step"]
+__all__ = ["StepsOfRun", "current_trace", "lent_breaker", "put_back", "settle_step"]
 
 T = TypeVar("T")
 
 
 @final
-class PendingSpan:
-    """A step of a trace that nobody has asked for yet; it is made when somebody does, and then stays the same.
+class StepsOfRun:
+    """Stands for the steps of all stages of a run: one is made for a stage when somebody in it asks.
+
+    Two Tasks of a stage that ask before the stage itself does get two.
 
     Args:
-        around: What it is a step of, if there was a trace when it began.
-        run_id: The run that it belongs to.
+        around: What the run was started in, if that was a trace.
+        run_id: The run.
 
     ```python
     from uuid import UUID
 
     from stageflow.observability import get_trace_id
-    from stageflow.observability.ambient import PendingSpan, current_trace
+    from stageflow.observability.ambient import StepsOfRun, current_trace
 
-    token = current_trace.set(PendingSpan(None, UUID(int=7)))
+    token = current_trace.set(StepsOfRun(None, UUID(int=7)))
     print(get_trace_id())
     #> 00000000000000000000000000000007
     current_trace.reset(token)
     ```
     """
 
-    __slots__ = ("_made", "around", "run_id", "started_at")
-
-    def __init__(self, around: TraceContext | PendingSpan | None, run_id: UUID | None) -> None:
-        self.around = around
-        self.run_id = run_id
-        self.started_at = time()
-        self._made: TraceContext | None = None
-
-    def made(self) -> TraceContext:
-        """Return the step."""
-        if self._made is None:
-            from stageflow.observability.trace import make_span
-
-            made = make_span(self)
-            with _lock:  # threads of one stage must not see two different steps
-                self._made = self._made or made
-        return self._made
-
-
-@final
-class StepsOfRun:
-    """Stands for the steps of all stages of a run in which nobody traces: a stage that asks makes its own.
-
-    Args:
-        around: Where the run was started.
-        run_id: The run.
-    """
-
     __slots__ = ("around", "run_id")
 
-    def __init__(self, around: TraceContext | PendingSpan | None, run_id: UUID | None) -> None:
+    def __init__(self, around: TraceContext | None, run_id: UUID | None) -> None:
         self.around = around
         self.run_id = run_id
 
     def made(self) -> TraceContext:
-        """Return a step, and keep it in the context variables of the stage that asks, which are its own."""
-        span = PendingSpan(self.around, self.run_id)
-        current_trace.set(span)
-        return span.made()
+        """Make a step, and keep it in the context variables of the stage that asks, which are its own."""
+        from stageflow.observability.trace import make_step
+
+        step = make_step(self)
+        current_trace.set(step)
+        return step
 
 
 def settle_step() -> None:
@@ -92,8 +66,7 @@ def settle_step() -> None:
         current.made()
 
 
-_lock = Lock()
-current_trace: ContextVar[TraceContext | PendingSpan | StepsOfRun | None] = ContextVar(
+current_trace: ContextVar[TraceContext | StepsOfRun | None] = ContextVar(
     "stageflow_trace_context", default=None
 )
 """Where in a trace the code is that runs right now."""

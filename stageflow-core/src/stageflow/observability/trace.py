@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
 from stageflow.context.record import Record
-from stageflow.observability.ambient import PendingSpan, StepsOfRun, current_trace
+from stageflow.observability.ambient import StepsOfRun, current_trace
 from stageflow.observability.correlation import (
     clear_correlation_id,
     get_correlation_id,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Self
     from uuid import UUID
 
-__all__ = ["TraceContext", "get_span_id", "get_trace_context_dict", "get_trace_id", "make_span"]
+__all__ = ["TraceContext", "get_span_id", "get_trace_context_dict", "get_trace_id", "make_step"]
 
 _BAGGAGE: Final = "x-baggage-"
 _MOST_BAGGAGE: Final = 64  # entries, and below bytes: the limits of W3C Baggage
@@ -256,7 +256,7 @@ class _Activation:
 
     def __init__(self, context: TraceContext) -> None:
         self._context = context
-        self._token: Token[TraceContext | PendingSpan | StepsOfRun | None] | None = None
+        self._token: Token[TraceContext | StepsOfRun | None] | None = None
         self._correlation_id: UUID | None = None
 
     def __enter__(self) -> Self:
@@ -294,27 +294,26 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 def _now() -> TraceContext | None:
     current = current_trace.get()
-    return current.made() if isinstance(current, (PendingSpan, StepsOfRun)) else current
+    return current.made() if isinstance(current, StepsOfRun) else current
 
 
-def make_span(pending: PendingSpan) -> TraceContext:
-    """Make the step of a trace that an interceptor has announced: of the trace around it, or the first of the run's.
+def make_step(steps: StepsOfRun) -> TraceContext:
+    """Make a step of a run: of the trace that the run was started in, or of one that begins with it.
 
     ```python
     from uuid import UUID
 
-    from stageflow.observability.ambient import PendingSpan
-    from stageflow.observability.trace import make_span
+    from stageflow.observability.ambient import StepsOfRun
+    from stageflow.observability.trace import make_step
 
-    print(make_span(PendingSpan(None, UUID(int=7))).trace_id)
+    print(make_step(StepsOfRun(None, UUID(int=7))).trace_id)
     #> 00000000000000000000000000000007
     ```
     """
-    around = _correlated(pending.around.made() if isinstance(pending.around, PendingSpan) else pending.around)
-    if around.trace_id is None and pending.run_id is not None:
-        around = TraceContext.of_run(pending.run_id, around)
-    created_at = datetime.fromtimestamp(pending.started_at, UTC)
-    return around.child(pipeline_run_id=pending.run_id, created_at=created_at)
+    around = _correlated(steps.around)
+    if around.trace_id is None and steps.run_id is not None:
+        around = TraceContext.of_run(steps.run_id, around)
+    return around.child(pipeline_run_id=steps.run_id)
 
 
 def _correlated(current: TraceContext | None) -> TraceContext:

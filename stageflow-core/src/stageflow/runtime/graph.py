@@ -17,7 +17,13 @@ from stageflow.context.checks import (
 )
 from stageflow.context.record import ReadOnlyFieldError
 from stageflow.errors import ConfigurationError, StageExecutionError, close_matches
-from stageflow.interceptors.chain import compile_chain, hears_of_failures, is_hooked, sort_interceptors
+from stageflow.interceptors.chain import (
+    compile_chain,
+    has_facts,
+    hears_of_failures,
+    is_asked,
+    sort_interceptors,
+)
 from stageflow.runtime.compilation import as_limit, compile_stages, held_cycles, resolve_names
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.request import RunRequest
@@ -97,9 +103,10 @@ class StageGraph:
         "_by_name",
         "_calls",
         "_sealed",
+        "asked",
         "cleanup_timeout",
         "failure_mode",
-        "hooked",
+        "informants",
         "interceptors",
         "limited",
         "max_concurrency",
@@ -170,7 +177,8 @@ class StageGraph:
             self.wide_events = WideEvents(emitter, emit_stage_wide_events, emit_pipeline_wide_event)
         self.limited = max_concurrency is not None or any(stage.limit is not None for stage in self.stages)
         self._by_name = {stage.name: stage for stage in self.stages}
-        self.hooked = [one for one in self.interceptors if is_hooked(one)]
+        self.asked = [one for one in self.interceptors if is_asked(one)]
+        self.informants = [one for one in self.interceptors if has_facts(one)]
         self.watchers = [one for one in self.interceptors if hears_of_failures(one)]
         self._calls: dict[tuple[int, ...], tuple[Body, ...]] = {}
         self._sealed = True
@@ -199,7 +207,7 @@ class StageGraph:
     def active_in(self, run: Run) -> list[BaseInterceptor]:
         """Return the interceptors whose hooks concern a run; called in the run's context."""
         active: list[BaseInterceptor] = []
-        outer = list(self.hooked)
+        outer = list(self.asked)
         while outer:
             one = outer.pop()
             if _concerned(one, run, active, outer):
@@ -214,7 +222,8 @@ class StageGraph:
         key = tuple(map(id, active))
         calls = self._calls.get(key)
         if calls is None:
-            calls = tuple([compile_chain(stage.name, stage.call, active) for stage in self.stages])
+            inside = compile_chain(active)
+            calls = tuple([inside(stage.name, stage.call) for stage in self.stages])
             self._calls[key] = calls
         return calls
 

@@ -125,8 +125,8 @@ class Outcomes:
     def _attach(self) -> None:
         """Ask the interceptors whether the run concerns them, and take up the calls with the hooks of those."""
         self._generation = attention.generation
-        hooked = self._graph.hooked
-        active = self._scheduler.context.run(self._graph.active_in, self._run) if hooked else ()
+        asked = self._graph.asked
+        active = self._scheduler.context.run(self._graph.active_in, self._run) if asked else ()
         self.calls = self._graph.calls(active)
         self._watchers = [one for one in self._graph.watchers if one not in active]
 
@@ -201,7 +201,7 @@ class Outcomes:
             return self.stages[number].timeout
         return self._stage_limit_ms / 1000 if self._stage_limit_ms > 0 else None
 
-    def leave(
+    def leave(  # noqa: C901 - the frequent ends, without a further call
         self,
         ctx: StageContext,
         number: int,
@@ -225,11 +225,24 @@ class Outcomes:
         """
         stage = self.stages[number]
         duration_ms = duration_ns / 1e6
-        if self._regular and value.__class__ is dict and error is None and interrupted is None:
-            # By far the most frequent. What follows for all others comes to the same.
-            frozen = freeze_flat(value)
-            if frozen is not None:
-                output = ok_output(frozen, duration_ms)
+        if self._regular and error is None and interrupted is None:
+            # By far the most frequent ends. What follows for all others comes to the same.
+            output: StageOutput | None = None
+            frozen: Any
+            if value.__class__ is dict:
+                frozen = freeze_flat(value)
+                if frozen is not None:
+                    output = ok_output(frozen, duration_ms)
+            elif (
+                value.__class__ is StageOutput
+                and value.status is _OK
+                and not value.artifacts
+                and not value.events
+            ):
+                frozen = freeze_flat(value.data) if value.data.__class__ is dict else value.data
+                if frozen.__class__ is FrozenDict:
+                    output = value.settled(frozen, duration_ms)
+            if output is not None:
                 self.progress.succeed(stage, output, self._scheduler.ready)
                 if self._listening:
                     self._tell_completed(stage, duration_ms, ctx)

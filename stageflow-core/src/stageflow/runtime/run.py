@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from stageflow.errors import OverloadError, PipelineCancelled, RunTimeoutError, StageExecutionError
 from stageflow.events import vocabulary
@@ -25,7 +25,7 @@ from stageflow.stages.pipeline_context import PipelineContext
 from stageflow.stages.timer import PipelineTimer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
     from uuid import UUID
 
     from stageflow.protocols import EventSink, ProviderCallLogger
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from stageflow.runtime.limits import ConcurrencyLimit
     from stageflow.runtime.recording import Recording, RunRecorder
     from stageflow.runtime.request import RunRequest
+    from stageflow.stages.context import StageContext
     from stageflow.stages.output import StageArtifact, StageOutput
 
 __all__ = ["Run", "current_run"]
@@ -182,6 +183,11 @@ class Run:
             [stages[number].name for number in dependencies],
             stage,
         )
+
+    def facts(self, stage: StageContext, started_ns: int) -> Sequence[MutableMapping[str, Any]]:
+        """Return what interceptors know of an attempt that began at *started_ns*, the outermost's first."""
+        known = [one.facts(stage, started_ns) for one in self._graph.informants]
+        return [cast("MutableMapping[str, Any]", facts) for facts in known if facts is not None]
 
     @property
     def listening(self) -> bool:

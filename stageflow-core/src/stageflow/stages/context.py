@@ -15,7 +15,7 @@ from stageflow.stages.pipeline_context import PipelineContext, as_payload, ids_o
 from stageflow.stages.spec import StageSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
     from uuid import UUID
 
     from stageflow.context.snapshot import ContextSnapshot
@@ -72,6 +72,10 @@ class RunScope(Protocol):
         """Return what *stage* may read."""
         ...
 
+    def facts(self, stage: StageContext, started_ns: int) -> Sequence[MutableMapping[str, Any]]:
+        """Return what interceptors know of an attempt that began at *started_ns*, the outermost's first."""
+        ...
+
     def emit(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002 - the event's type
         """Emit an event of the run."""
         ...
@@ -120,6 +124,9 @@ class _DetachedScope:
 
     def inputs_of(self, stage: str) -> StageInputs:
         return self._inputs
+
+    def facts(self, stage: StageContext, started_ns: int) -> Sequence[MutableMapping[str, Any]]:
+        return ()
 
     def emit(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002 - the event's type
         if self.event_sink is None:

@@ -196,6 +196,8 @@ class StageOutput(Record):
             data = {**_mapping("ok", data), **more}
         elif data.__class__ is not dict:
             data = _mapping("ok", data)
+        if version is None:
+            return ok_output(data)
         return _closed(_OK, data, version=version)
 
     @classmethod
@@ -269,7 +271,7 @@ class StageOutput(Record):
         return output
 
 
-def ok_output(data: Mapping[str, Any], duration_ms: float) -> StageOutput:
+def ok_output(data: Mapping[str, Any], duration_ms: float | None = None) -> StageOutput:
     """Make the output of a stage that did its work and returned nothing but *data*."""
     fields: Any = _Fields()
     fields.status = _OK

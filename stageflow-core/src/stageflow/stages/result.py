@@ -13,7 +13,7 @@ from stageflow.stages.stage import StageStatus
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["StageResult"]
+__all__ = ["StageResult", "result_of", "wall_time"]
 
 _WORDS = {
     StageStatus.OK: "completed",
@@ -71,21 +71,13 @@ class StageResult:
     def of(cls, name: str, output: StageOutput, started_ns: int, ended_ns: int) -> StageResult:
         """Describe *output* as the result of stage *name*; the times are of the monotonic clock, in nanoseconds."""
         check_type("StageResult.of", "output", output, StageOutput, "a StageOutput")
-        result = _new(cls)
-        result.name = name
-        result.status = _WORDS[output.status]
-        result._started = started_ns  # noqa: SLF001 - its own, in the making
-        result._ended = ended_ns  # noqa: SLF001 - its own, in the making
-        result.data = output.data
-        result.error = output.error
-        result.output = output
-        return result
+        return result_of(name, output, started_ns, ended_ns)
 
     @property
     def started_at(self) -> datetime:
         """When the attempt began, in UTC."""
         if isinstance(self._started, int):
-            self._started = _wall(self._started)
+            self._started = wall_time(self._started)
         return self._started
 
     @started_at.setter
@@ -96,7 +88,7 @@ class StageResult:
     def ended_at(self) -> datetime:
         """When the attempt ended, in UTC."""
         if isinstance(self._ended, int):
-            self._ended = _wall(self._ended)
+            self._ended = wall_time(self._ended)
         return self._ended
 
     @ended_at.setter
@@ -117,6 +109,24 @@ class StageResult:
 _new = object.__new__
 
 
-def _wall(then_ns: int) -> datetime:
-    """Return the time of day that a reading of the monotonic clock stands for."""
+def result_of(name: str, output: StageOutput, started_ns: int, ended_ns: int) -> StageResult:
+    """Return what ``StageResult.of`` does, unchecked: for those who made the output."""
+    result: Any = _new(StageResult)
+    result.name = name
+    result.status = _WORDS[output.status]
+    result._started = started_ns  # noqa: SLF001 - its own, in the making
+    result._ended = ended_ns  # noqa: SLF001 - its own, in the making
+    result.data = output.data
+    result.error = output.error
+    result.output = output
+    made: StageResult = result
+    return made
+
+
+def wall_time(then_ns: int) -> datetime:
+    """Return the time of day, in UTC, that a reading of the monotonic clock stands for.
+
+    Args:
+        then_ns: The reading, in nanoseconds.
+    """
     return datetime.now(UTC) - timedelta(microseconds=(monotonic_ns() - then_ns) / 1000)
