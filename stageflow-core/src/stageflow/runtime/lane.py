@@ -63,6 +63,8 @@ class Lane:
             finally:
                 scheduler.lane_begins()
             self.task = task = cast("asyncio.Task[None]", asyncio.current_task())
+            request: Any = task if hasattr(task, "_must_cancel") else _Request(task)
+            last = False
             turn_ns = now_ns = monotonic_ns()
             while scheduler.ready:
                 if now_ns - turn_ns > TURN_NS:
@@ -90,13 +92,14 @@ class Lane:
                     value, error = await _to_its_end(own, step, waiting)
                     del self.line[self]
                     turn_ns = monotonic_ns()  # it suspended, so the loop has had its turn
+                    if self.interrupted or task.cancelling():
+                        last = True
                 now_ns = monotonic_ns()
                 rest = outcomes.leave(ctx, number, value, error, self.interrupted, now_ns - started_ns)
                 if rest is not None:
                     await self._give_way_during(rest)
                     turn_ns = monotonic_ns()
-                # On Python before 3.13 a request stays pending in the Task even if the stage took it back.
-                if self.interrupted or task.cancelling() or getattr(task, "_must_cancel", False):
+                if last or request._must_cancel:
                     break  # invariant 2
         except GeneratorExit:  # the event loop has gone
             raise
@@ -117,6 +120,20 @@ class Lane:
                 with suppress(StopIteration):
                     rest.throw(exc)  # then the stage that it belongs to has failed
                 raise
+
+
+@final
+class _Request:
+    """Tells of a Task of another make than asyncio's own whether somebody has asked it to stop."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    @property
+    def _must_cancel(self) -> bool:
+        return self._task.cancelling() > 0
 
 
 @coroutine

@@ -22,7 +22,7 @@ from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.interruption import Interruption
 from stageflow.runtime.progress import Progress, SkipReason
 from stageflow.stages.context import context_of
-from stageflow.stages.output import StageOutput, ok_output
+from stageflow.stages.output import PLAIN, StageOutput, ok_output
 from stageflow.stages.retry import DEFAULT_RETRY
 from stageflow.stages.stage import StageStatus
 
@@ -228,20 +228,17 @@ class Outcomes:
         if self._regular and error is None and interrupted is None:
             # By far the most frequent ends. What follows for all others comes to the same.
             output: StageOutput | None = None
+            data: Any
             frozen: Any
             if value.__class__ is dict:
                 frozen = freeze_flat(value)
                 if frozen is not None:
                     output = ok_output(frozen, duration_ms)
-            elif (
-                value.__class__ is StageOutput
-                and value.status is _OK
-                and not value.artifacts
-                and not value.events
-            ):
-                frozen = freeze_flat(value.data) if value.data.__class__ is dict else value.data
+            elif value.__class__ is StageOutput and value.form is PLAIN:
+                data = value.data
+                frozen = freeze_flat(data) if data.__class__ is dict else data
                 if frozen.__class__ is FrozenDict:
-                    output = value.settled(frozen, duration_ms)
+                    output = ok_output(frozen, duration_ms)
             if output is not None:
                 self.progress.succeed(stage, output, self._scheduler.ready)
                 if self._listening:
@@ -254,7 +251,7 @@ class Outcomes:
             return None
         try:
             output = as_output(stage.name, value)
-            data: Any = output.data
+            data = output.data
             if data.__class__ is not dict and data.__class__ is not FrozenDict:
                 data = dict(data)
         except Exception as exc:  # noqa: BLE001 - what a stage returns may be anything; then the stage fails
