@@ -75,38 +75,44 @@ class RunEmitter:
         listening: False when nobody listens; whoever would build an event asks this first.
     """
 
-    __slots__ = ("_base", "_broken", "_sequence", "_sinks", "_stamp", "_stamped_ns", "listening")
+    __slots__ = ("_base", "_broken", "_forms", "_sequence", "_sinks", "_stale_ns", "_stamp", "listening")
 
     def __init__(self, sinks: Iterable[EventSink], base: Callable[[], Mapping[str, Any]]) -> None:
         self._sinks = tuple(sink for sink in sinks if sink.__class__ is not NoOpEventSink)
         self.listening = bool(self._sinks)
         self._base: Mapping[str, Any] = base() if self.listening else {}
+        self._forms: list[dict[str, Any]] = []
         self._sequence = 0
         self._stamp = ""
-        self._stamped_ns = -_STAMP_NS
+        self._stale_ns = 0  # when the stamp is too old
         self._broken: set[int] = set()
 
     def emit(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002 - the event's type
         """Hand one event to every sink. Never raises; keys of *data* win over the run's."""
         if self.listening:
-            self.send(type, {**self._base, "timestamp": "", **data}, stamp="timestamp" not in data)
+            event = {**self._base, "timestamp": self._stamp, **data}
+            self.send(type, event, stamped="timestamp" in data)
 
     def form(self, **fields: Any) -> dict[str, Any]:
         """Return an event with all its keys in place, to be copied, filled in and given to ``send`` many times."""
-        return {**self._base, "timestamp": "", **fields, "sequence": 0, "monotonic_ns": 0}
+        form = {**self._base, "timestamp": self._stamp, **fields, "sequence": 0, "monotonic_ns": 0}
+        self._forms.append(form)
+        return form
 
-    def send(self, type: str, event: dict[str, Any], *, stamp: bool = True) -> None:  # noqa: A002 - the event's type
+    def send(self, type: str, event: dict[str, Any], *, stamped: bool = False) -> None:  # noqa: A002 - as above
         """Hand an event that was made from a form to every sink. Never raises.
 
-        The time of day in it is accurate to a millisecond, ``monotonic_ns`` is exact: to format a time of day takes
-        longer than all the rest of an event.
+        Its time of day is accurate to a millisecond, ``monotonic_ns`` is exact: to format a time of day takes longer
+        than all the rest of an event, so it is done when the last one is too old, and kept in the forms.
         """
         now_ns = monotonic_ns()
-        if stamp:
-            if now_ns - self._stamped_ns >= _STAMP_NS:
-                self._stamped_ns = now_ns
-                self._stamp = datetime.now(UTC).isoformat()
-            event["timestamp"] = self._stamp
+        if now_ns >= self._stale_ns:
+            self._stale_ns = now_ns + _STAMP_NS
+            self._stamp = datetime.now(UTC).isoformat()
+            for form in self._forms:
+                form["timestamp"] = self._stamp
+            if not stamped:
+                event["timestamp"] = self._stamp
         self._sequence = event["sequence"] = self._sequence + 1
         event["monotonic_ns"] = now_ns
         sinks = self._sinks

@@ -22,7 +22,7 @@ from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.interruption import Interruption
 from stageflow.runtime.progress import Progress, SkipReason
 from stageflow.stages.context import context_of
-from stageflow.stages.output import PLAIN, StageOutput, ok_output
+from stageflow.stages.output import StageOutput
 from stageflow.stages.retry import DEFAULT_RETRY
 from stageflow.stages.stage import StageStatus
 
@@ -60,24 +60,24 @@ class Outcomes:
 
     __slots__ = (
         "_attempts",
-        "_completed",
-        "_emitter",
-        "_generation",
         "_graph",
         "_guards",
-        "_listening",
         "_places",
-        "_regular",
         "_reopened",
         "_rounds",
-        "_run",
         "_scheduler",
         "_stage_limit_ms",
         "_started",
         "_told",
         "_watchers",
         "calls",
+        "completed",
+        "emitter",
+        "generation",
+        "listening",
+        "plain",
         "progress",
+        "run",
         "stages",
     )
 
@@ -86,9 +86,9 @@ class Outcomes:
     def __init__(
         self, run: Run, graph: StageGraph, emitter: RunEmitter, stage_limit_ms: float | None
     ) -> None:
-        self._run = run
+        self.run = run
         self._graph = graph
-        self._emitter = emitter
+        self.emitter = emitter
         self._stage_limit_ms = stage_limit_ms
         self._attempts: dict[int, int] = {}  # so far, of stages that wait for another one or were cut short
         self._told: set[int] = set()  # stages whose end has been told though they did not settle
@@ -97,16 +97,16 @@ class Outcomes:
         self._reopened: set[int] = set()  # those of them that have started again, and not ended
         self._places: StagePlaces | None = None
         # Nothing has happened yet but that stages have ended well, and nobody asks for more than their outputs.
-        self._regular = graph.wide_events is None
+        self.plain = graph.wide_events is None
         self._watchers: Sequence[BaseInterceptor] = ()  # those that only want to hear of failures
-        self._generation = attention.generation
+        self.generation = attention.generation
         self.stages = graph.stages
         self.calls: Sequence[Body] = ()
         self.progress = Progress(graph.stages, graph.waits)
-        self._listening = emitter.listening
-        if self._listening:
+        self.listening = emitter.listening
+        if self.listening:
             self._started = emitter.form(stage="", status=vocabulary.STAGE_STARTED, kind="")
-            self._completed = emitter.form(
+            self.completed = emitter.form(
                 stage="", status=vocabulary.STAGE_COMPLETED, duration_ms=0.0, attempt=1
             )
 
@@ -117,16 +117,16 @@ class Outcomes:
         if self._graph.limited:
             from stageflow.runtime import admission
 
-            self._regular = False
+            self.plain = False
             self._places = admission.StagePlaces(scheduler, self._graph.max_concurrency)
         if not scheduler.stopping:
             scheduler.ready.extend(self._graph.roots)
 
     def _attach(self) -> None:
         """Ask the interceptors whether the run concerns them, and take up the calls with the hooks of those."""
-        self._generation = attention.generation
+        self.generation = attention.generation
         asked = self._graph.asked
-        active = self._scheduler.context.run(self._graph.active_in, self._run) if asked else ()
+        active = self._scheduler.context.run(self._graph.active_in, self.run) if asked else ()
         self.calls = self._graph.calls(active)
         self._watchers = [one for one in self._graph.watchers if one not in active]
 
@@ -137,7 +137,7 @@ class Outcomes:
 
     def crash(self, error: BaseException) -> None:
         """End the run: something of its machinery raised, or what nobody may catch came by."""
-        self._run.crash(error)
+        self.run.crash(error)
 
     def tell_left_behind(self) -> None:
         """Emit what has become of stages that did not settle, because the run ended first."""
@@ -153,27 +153,24 @@ class Outcomes:
 
     def release(self) -> None:
         """The run has ended: let go of those who refer to this, so that all is freed without the cyclic collector."""
-        del self._run, self._scheduler
+        del self.run, self._scheduler
 
     # --- what the scheduler asks ------------------------------------------------------------------------
 
     def enter(self, number: int) -> StageContext | None:
         """Begin the next attempt of a ready stage; None if it does not start, or not yet."""
         stage = self.stages[number]
-        if self._regular and stage.regular and attention.generation == self._generation:
-            attempt = 1
-        else:
-            if attention.generation != self._generation:
-                self._attach()
-            attempt = self._admitted(stage)
-        if attempt == 1 and self._listening:
+        if attention.generation != self.generation:
+            self._attach()
+        attempt = 1 if self.plain and stage.regular else self._admitted(stage)
+        if attempt == 1 and self.listening:
             self._announce(stage)
             if self._scheduler.stopping:  # by whoever heard of it
                 self._attempts[number] = 0
                 if self._places is not None:
                     self._places.vacate(number)
                 return None
-        return context_of(self._run, stage.spec, attempt) if attempt else None
+        return context_of(self.run, stage.spec, attempt) if attempt else None
 
     def _admitted(self, stage: CompiledStage) -> int:
         """Return the number of the attempt that a stage may start now; 0 if none, or not yet."""
@@ -201,11 +198,11 @@ class Outcomes:
             return self.stages[number].timeout
         return self._stage_limit_ms / 1000 if self._stage_limit_ms > 0 else None
 
-    def leave(  # noqa: C901 - the frequent ends, without a further call
+    def leave(
         self,
         ctx: StageContext,
         number: int,
-        value: Any,
+        value: object,
         error: BaseException | None,
         interrupted: Interruption | None,
         duration_ns: int,
@@ -225,25 +222,6 @@ class Outcomes:
         """
         stage = self.stages[number]
         duration_ms = duration_ns / 1e6
-        if self._regular and error is None and interrupted is None:
-            # By far the most frequent ends. What follows for all others comes to the same.
-            output: StageOutput | None = None
-            data: Any
-            frozen: Any
-            if value.__class__ is dict:
-                frozen = freeze_flat(value)
-                if frozen is not None:
-                    output = ok_output(frozen, duration_ms)
-            elif value.__class__ is StageOutput and value.form is PLAIN:
-                data = value.data
-                frozen = freeze_flat(data) if data.__class__ is dict else data
-                if frozen.__class__ is FrozenDict:
-                    output = ok_output(frozen, duration_ms)
-            if output is not None:
-                self.progress.succeed(stage, output, self._scheduler.ready)
-                if self._listening:
-                    self._tell_completed(stage, duration_ms, ctx)
-                return None
         if self._places is not None:
             self._places.vacate(number)
         if error is not None or interrupted is _TIMED_OUT:
@@ -251,7 +229,7 @@ class Outcomes:
             return None
         try:
             output = as_output(stage.name, value)
-            data = output.data
+            data: Any = output.data
             if data.__class__ is not dict and data.__class__ is not FrozenDict:
                 data = dict(data)
         except Exception as exc:  # noqa: BLE001 - what a stage returns may be anything; then the stage fails
@@ -291,13 +269,17 @@ class Outcomes:
         self._hand_over(stage, output)
         if self._guards and stage.number in self._guards:
             rounds = self._guards[stage.number].rounds
-            self._run.emit(vocabulary.GUARD_RETRY_RECOVERED, {"stage": stage.name, "attempts": rounds})
-        if self._listening:
-            self._tell_completed(stage, output.duration_ms, ctx)
+            self.run.emit(vocabulary.GUARD_RETRY_RECOVERED, {"stage": stage.name, "attempts": rounds})
+        if self.listening:
+            event = self.completed.copy()
+            event["stage"] = stage.name
+            event["duration_ms"] = output.duration_ms
+            event["attempt"] = ctx.attempt
+            self.emitter.send(stage.completed, event)
 
     def _settle_irregularly(self, stage: CompiledStage, output: StageOutput, ctx: StageContext) -> None:
         """A stage answered something else than OK."""
-        self._regular = False
+        self.plain = False
         status = output.status
         if status is not _SKIP and status is not _CANCEL:
             self._settle_failure(stage, output, ctx)
@@ -309,7 +291,7 @@ class Outcomes:
         else:
             reason = str(output.data.get("cancel_reason", ""))
             self._emit(stage, vocabulary.STAGE_CANCELLED, {**data, "reason": reason})
-            self._run.stop(PipelineCancelled(stage.name, reason, run_id=self._run.snapshot.pipeline_run_id))
+            self.run.stop(PipelineCancelled(stage.name, reason, run_id=self.run.snapshot.pipeline_run_id))
 
     def _settle_failure(self, stage: CompiledStage, output: StageOutput, ctx: StageContext) -> None:
         """A stage answered FAIL or RETRY."""
@@ -328,12 +310,12 @@ class Outcomes:
         if self._reopened:
             self._reopened.discard(stage.number)
         if output.artifacts:
-            self._run.keep_artifacts(output.artifacts)
+            self.run.keep_artifacts(output.artifacts)
         if output.events:
             for event in output.events:
-                self._run.emit(event.type, {"stage": stage.name, **event.data})
+                self.run.emit(event.type, {"stage": stage.name, **event.data})
         if self._graph.wide_events is not None:
-            self._run.emit_wide_stage(stage.name, output)
+            self.run.emit_wide_stage(stage.name, output)
 
     def _end_badly(
         self,
@@ -343,10 +325,10 @@ class Outcomes:
         interrupted: Interruption | None,
         duration_ms: float,
     ) -> None:
-        self._regular = False
+        self.plain = False
         number = ctx.attempt
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            self._run.fatal = error
+            self.run.fatal = error
             self._fail(stage, error, number, StageOutput.fail(said(error)).with_duration(duration_ms))
             return
         asked = isinstance(error, RetryRequestedError)
@@ -359,10 +341,10 @@ class Outcomes:
         elif interrupted is _STOPPED and isinstance(error, asyncio.CancelledError):
             self._cut_short(stage, number, duration_ms)
             return
-        elif isinstance(error, PipelineCancelled) and (reason := self._run.cancel_reason) is not None:
+        elif isinstance(error, PipelineCancelled) and (reason := self.run.cancel_reason) is not None:
             # ctx.raise_if_cancelled() and the like: the stage has noticed by itself, perhaps before the run has.
             self._cut_short(stage, number, duration_ms)
-            self._run.stop(error if self._scheduler.stopping else self._run.cancelled(reason))
+            self.run.stop(error if self._scheduler.stopping else self.run.cancelled(reason))
             return
         if error is None:  # neither returned, nor raised, nor was timed out: that cannot be
             error = RuntimeError("the stage ended in no way at all")
@@ -404,7 +386,7 @@ class Outcomes:
         if number >= policy.max_attempts:
             if number > 1:
                 data = {"stage": stage.name, "attempts": number, "error": said(error)}
-                self._run.emit(vocabulary.RETRY_EXHAUSTED, data)
+                self.run.emit(vocabulary.RETRY_EXHAUSTED, data)
             return False
         wait: float = 0.0
         if isinstance(retry_after, (int, float)) and not isinstance(retry_after, bool):
@@ -413,7 +395,7 @@ class Outcomes:
         self._attempts[stage.number] = number
         data = {"delay_ms": delay * 1000, "error": said(error)}
         scheduled = {"stage": stage.name, "attempt": number, "backoff_strategy": policy.backoff.value, **data}
-        self._run.emit(vocabulary.RETRY_SCHEDULED, scheduled)
+        self.run.emit(vocabulary.RETRY_SCHEDULED, scheduled)
         if self._scheduler.stopping:  # by whoever heard of it
             return True
         self._emit(stage, vocabulary.STAGE_RETRYING, {"attempt": number + 1, **data})
@@ -421,7 +403,7 @@ class Outcomes:
         return True
 
     def _fail(self, stage: CompiledStage, error: BaseException, attempts: int, output: StageOutput) -> None:
-        self._regular = False
+        self.plain = False
         if output.status is not StageStatus.FAIL:  # RETRY, and there was no further attempt
             output = output.__replace__(status=StageStatus.FAIL)
         from stageflow.observability.taxonomy import is_retryable
@@ -430,11 +412,11 @@ class Outcomes:
             stage.name,
             error,
             is_retryable(error) or attempts > 1,
-            run_id=self._run.snapshot.pipeline_run_id,
+            run_id=self.run.snapshot.pipeline_run_id,
             attempts=attempts,
         )
         failure.__cause__ = error
-        self._run.note_failure(failure)
+        self.run.note_failure(failure)
         self._hand_over(stage, output)
         self._emit(
             stage,
@@ -446,11 +428,11 @@ class Outcomes:
                 "attempt": attempts,
             },
         )
-        if self._graph.failure_mode is FailureMode.FAIL_FAST or self._run.fatal is not None:
-            self._run.stop(failure)
+        if self._graph.failure_mode is FailureMode.FAIL_FAST or self.run.fatal is not None:
+            self.run.stop(failure)
 
     def _skip(self, stage: CompiledStage, reason: str) -> None:
-        self._regular = False
+        self.plain = False
         self._hand_over(stage, StageOutput.skip(reason), kept=reason)
         self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": reason})
 
@@ -460,7 +442,7 @@ class Outcomes:
             if stage.router is not None and not self._routed(stage):
                 return SkipReason.ROUTE_NOT_TAKEN
             when = stage.spec.when
-            if when is None or when(self._run.inputs_of(stage.name)):
+            if when is None or when(self.run.inputs_of(stage.name)):
                 return None
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -494,7 +476,7 @@ class Outcomes:
 
     def _fail_at_start(self, stage: CompiledStage, error: BaseException) -> None:
         attempts = self._attempts.get(stage.number, 0)
-        if not attempts and self._listening:
+        if not attempts and self.listening:
             self._announce(stage)
         self._fail(stage, error, attempts or 1, StageOutput.fail(said(error)))
 
@@ -506,7 +488,7 @@ class Outcomes:
             return False
         from stageflow.runtime import guard_retry
 
-        self._regular = False
+        self.plain = False
         rounds = self._guards.setdefault(guard.number, guard_retry.GuardRounds())
         data = {
             "stage": guard.name,
@@ -514,12 +496,12 @@ class Outcomes:
             "attempt": rounds.rounds,
             "max_attempts": loop.policy.max_attempts,
         }
-        self._run.emit(vocabulary.GUARD_RETRY_ATTEMPT, data)
+        self.run.emit(vocabulary.GUARD_RETRY_ATTEMPT, data)
         reason = rounds.exhausted(loop.policy, self.progress.outputs[loop.target])
         if reason is not None:
-            self._run.emit(vocabulary.GUARD_RETRY_EXHAUSTED, {**data, "reason": reason})
+            self.run.emit(vocabulary.GUARD_RETRY_EXHAUSTED, {**data, "reason": reason})
             return False
-        self._run.emit(vocabulary.GUARD_RETRY_SCHEDULED, data)
+        self.run.emit(vocabulary.GUARD_RETRY_SCHEDULED, data)
         self.progress.reset(loop.members)
         for number in loop.members:
             self._attempts.pop(number, None)
@@ -540,18 +522,11 @@ class Outcomes:
         event = self._started.copy()
         event["stage"] = stage.name
         event["kind"] = stage.kind
-        self._emitter.send(stage.started, event)
-
-    def _tell_completed(self, stage: CompiledStage, duration_ms: float | None, ctx: StageContext) -> None:
-        event = self._completed.copy()
-        event["stage"] = stage.name
-        event["duration_ms"] = duration_ms
-        event["attempt"] = ctx.attempt
-        self._emitter.send(stage.completed, event)
+        self.emitter.send(stage.started, event)
 
     def _emit(self, stage: CompiledStage, status: str, data: Mapping[str, Any]) -> None:
-        if self._run.listening:
-            self._run.emit(
+        if self.run.listening:
+            self.run.emit(
                 vocabulary.stage_event(stage.name, status), {"stage": stage.name, "status": status, **data}
             )
 

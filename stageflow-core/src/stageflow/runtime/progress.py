@@ -40,14 +40,15 @@ class Progress:
         waits: How many others each of them waits for.
 
     Attributes:
+        left: How many dependencies of each stage have not settled, by number.
         outputs: What settled stages left, by number.
     """
 
-    __slots__ = ("_irregular", "_kept", "_left", "_stages", "outputs")
+    __slots__ = ("_irregular", "_kept", "_stages", "left", "outputs")
 
     def __init__(self, stages: Sequence[CompiledStage], waits: Sequence[int]) -> None:
         self._stages = stages
-        self._left = list(waits)
+        self.left = list(waits)
         self._kept: dict[int, str] = {}  # why stages were kept from starting
         self._irregular: set[int] = set()  # stages behind something that did not simply succeed
         self.outputs: list[StageOutput | None] = [None] * len(stages)
@@ -67,12 +68,8 @@ class Progress:
             self._irregular.update(stage.dependants)
             if kept is not None:
                 self._kept[stage.number] = kept
-        self.succeed(stage, output, ready)
-
-    def succeed(self, stage: CompiledStage, output: StageOutput, ready: deque[int]) -> None:
-        """Note that a stage ended well; see ``settle``."""
         self.outputs[stage.number] = output
-        left = self._left
+        left = self.left
         for number in stage.dependants:
             left[number] = waits = left[number] - 1
             if not waits:
@@ -123,10 +120,10 @@ class Progress:
         """
         for number in members:
             stage = self._stages[number]
-            self._left[number] = sum(one in members for one in (*stage.dependencies, *stage.holders))
+            self.left[number] = sum(one in members for one in (*stage.dependencies, *stage.holders))
             if self.outputs[number] is not None:
                 for dependant in stage.dependants:
-                    self._left[dependant] += dependant not in members
+                    self.left[dependant] += dependant not in members
             self._kept.pop(number, None)
         for number in members:
             self.outputs[number] = None
