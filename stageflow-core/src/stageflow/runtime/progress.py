@@ -75,6 +75,15 @@ class Progress:
             if not waits:
                 ready.append(number)
 
+    def counts(self) -> dict[str, int]:
+        """Return how many stages have settled in each way."""
+        counts: dict[str, int] = {}
+        for output in self.outputs:
+            if output is not None:
+                status = output.form.status
+                counts[status] = counts.get(status, 0) + 1
+        return counts
+
     @property
     def regular(self) -> bool:
         """Whether every stage that has settled was OK, so that nothing keeps any other from starting."""

@@ -15,10 +15,11 @@ from stageflow.stages.context import StageContext
 from stageflow.stages.pipeline_context import PipelineContext
 
 if TYPE_CHECKING:
-    from uuid import UUID
+    from datetime import datetime
 
     from stageflow.protocols import EventSink
     from stageflow.runtime.cancellation import CancellationToken
+    from stageflow.runtime.run_id import RunId
 
 __all__ = ["RunRequest"]
 
@@ -46,16 +47,38 @@ class RunRequest(NamedTuple):
             return self.context.inputs.ports
         return self.own_ports
 
-    def snapshot(self) -> ContextSnapshot:
+    def snapshot_at_once(self, run_id: RunId) -> ContextSnapshot | None:
+        """Check the request, and return what stages see of it; None if there is no hurry.
+
+        To make a snapshot takes as long as a stage, and in many runs nobody looks at it.
+
+        Args:
+            run_id: The id of the run, if the caller brings none.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: Naming the argument.
+            ConfigurationError: The context is none.
+        """
+        self._check()
+        simple = self.context is None and self.metadata is None
+        if simple and (self.input_text is None or self.input_text.__class__ is str):
+            return None
+        return self.snapshot(run_id)
+
+    def snapshot(self, run_id: RunId, created_at: datetime | None = None) -> ContextSnapshot:
         """Return what stages see of the request; it has the id of the run in any case.
+
+        Args:
+            run_id: The id of the run, if the caller brings none.
+            created_at: When the run started, for a snapshot that is made from nothing.
 
         Raises:
             ConfigurationError: The context is none.
         """
-        self._check()
         context = self.context
         if context is None:
-            snapshot = ContextSnapshot(RunIdentity(pipeline_run_id=_new_id()), input_text=self.input_text)
+            ids = RunIdentity(pipeline_run_id=run_id.made(), created_at=created_at)
+            snapshot = ContextSnapshot(ids, input_text=self.input_text, created_at=created_at)
         else:
             if isinstance(context, PipelineContext):
                 snapshot = context.to_snapshot()
@@ -68,7 +91,7 @@ class RunRequest(NamedTuple):
                 fix = "Pass a PipelineContext or a ContextSnapshot; a text goes into input_text="
                 raise ConfigurationError(msg, fix=fix)
             if snapshot.pipeline_run_id is None:
-                snapshot = snapshot.with_run_id(snapshot.run_id.with_pipeline_run_id(_new_id()))
+                snapshot = snapshot.with_run_id(snapshot.run_id.with_pipeline_run_id(run_id.made()))
             if self.input_text is not None:
                 snapshot = snapshot.with_input(self.input_text)
         return snapshot if self.metadata is None else snapshot.with_metadata(self.metadata)
@@ -102,9 +125,3 @@ class RunRequest(NamedTuple):
 def _check_limit(argument: str, value: object, expects: str, least: float = -inf) -> None:
     problem = f"must be {expects}, finite, and not less than {least:g}"
     number_of("run", argument, value, expects=expects, problem=problem, least=least)
-
-
-def _new_id() -> UUID:
-    from uuid import uuid4  # importing uuid asks what platform this is; that can wait until something runs
-
-    return uuid4()

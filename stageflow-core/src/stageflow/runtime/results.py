@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
 from stageflow.context.checks import require_mapping, wrong_type
 from stageflow.errors import MissingInputError, close_matches
+from stageflow.runtime.run_id import RunId
 from stageflow.stages.output import NO_VALUE, StageOutput
 from stageflow.stages.stage import StageStatus
 
@@ -55,15 +56,34 @@ class PipelineResults(Mapping[str, StageOutput]):
         pipeline: str = "",
     ) -> None:
         self._outputs: dict[str, StageOutput] = dict(require_mapping("PipelineResults", "outputs", outputs))
-        self._run_id = run_id
+        self._run_id: UUID | RunId | None = run_id
         self._error = error
         self._duration_ms = duration_ms
         self._pipeline = pipeline
 
+    @classmethod
+    def of_run(
+        cls,
+        outputs: dict[str, StageOutput],
+        *,
+        run_id: UUID | RunId | None,
+        error: RunError | None,
+        duration_ms: float,
+        pipeline: str,
+    ) -> PipelineResults:
+        """Make the results of a run out of *outputs* itself."""
+        self = cls.__new__(cls)
+        self._outputs = outputs
+        self._run_id = run_id
+        self._error = error
+        self._duration_ms = duration_ms
+        self._pipeline = pipeline
+        return self
+
     @property
     def run_id(self) -> UUID | None:
         """The run."""
-        return self._run_id
+        return self._run_id.made() if isinstance(self._run_id, RunId) else self._run_id
 
     @property
     def error(self) -> RunError | None:

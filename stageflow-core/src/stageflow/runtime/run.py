@@ -19,6 +19,7 @@ from stageflow.observability.correlation import get_correlation_id
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.outcomes import Outcomes, said
 from stageflow.runtime.results import PipelineResults
+from stageflow.runtime.run_id import RunId
 from stageflow.runtime.scheduler import Scheduler
 from stageflow.stages.inputs import StageInputs
 from stageflow.stages.pipeline_context import PipelineContext
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
     from uuid import UUID
 
+    from stageflow.context.snapshot import ContextSnapshot
     from stageflow.protocols import EventSink, ProviderCallLogger
     from stageflow.runtime.cancellation import CleanupRegistry
     from stageflow.runtime.graph import StageGraph, WideEvents
@@ -42,6 +44,7 @@ __all__ = ["Run", "current_run"]
 _current: ContextVar[Run | None] = ContextVar("stageflow_current_run", default=None)
 """The run that a stage belongs to. A run that is started by a stage finds its parent here."""
 
+_making = threading.Lock()
 _logger = logging.getLogger("stageflow.runtime")
 
 
@@ -74,7 +77,10 @@ class Run:
         "_parent",
         "_ports",
         "_recorder",
+        "_request",
+        "_run_id",
         "_scheduler",
+        "_snapshot",
         "_timeout",
         "_token",
         "data",
@@ -83,13 +89,14 @@ class Run:
         "ended",
         "event_sink",
         "fatal",
-        "snapshot",
         "timer",
     )
 
     def __init__(self, graph: StageGraph, request: RunRequest, reader: EventSink | None = None) -> None:
         self.timer = PipelineTimer()
-        self.snapshot = request.snapshot()
+        self._request = request
+        self._run_id = RunId()
+        self._snapshot = request.snapshot_at_once(self._run_id)
         self.event_sink = request.event_sink()
         self._graph = graph
         self._context = request.context if isinstance(request.context, PipelineContext) else None
@@ -132,6 +139,15 @@ class Run:
         self._scheduler = Scheduler(self._outcomes, context)
 
     # --- what the contexts of its stages see ------------------------------------------------------------
+
+    @property
+    def snapshot(self) -> ContextSnapshot:
+        """What the run was started with. If the caller brought no context, it is made when somebody asks."""
+        if self._snapshot is None:
+            with _making:  # the stages of a run may ask on several threads
+                if self._snapshot is None:
+                    self._snapshot = self._request.snapshot(self._run_id, self.timer.started_at)
+        return self._snapshot
 
     @property
     def pipeline(self) -> str:
@@ -416,13 +432,14 @@ class Run:
             error.add_note(
                 f"Before that, stage {self._failure.stage!r} failed: {said(self._failure.original)}"
             )
-        results = PipelineResults(
-            {
-                stage.name: output
-                for stage, output in zip(self._graph.stages, outputs, strict=True)
-                if output is not None
-            },
-            run_id=self.snapshot.pipeline_run_id,
+        settled = {
+            stage.name: output
+            for stage, output in zip(self._graph.stages, outputs, strict=True)
+            if output is not None
+        }
+        results = PipelineResults.of_run(
+            settled,
+            run_id=self._run_id if self._snapshot is None else self._snapshot.pipeline_run_id,
             error=error,
             duration_ms=(monotonic_ns() - self.timer.started_ns) / 1e6,
             pipeline=self._graph.name,
@@ -438,9 +455,7 @@ class Run:
         status, error = self._status(), results.error
         if self._graph.wide_events is not None:
             self._emit_wide_end(self._graph.wide_events, results, status)
-        counts: dict[str, int] = {}
-        for output in results.values():
-            counts[output.status] = counts.get(output.status, 0) + 1
+        counts = self._outcomes.progress.counts()
         data: dict[str, Any] = {"duration_ms": results.duration_ms, "stage_counts": counts}
         if self.fatal is not None:
             data |= {"error": said(self.fatal), "error_type": type(self.fatal).__name__}
