@@ -75,10 +75,21 @@ class RunEmitter:
         listening: False when nobody listens; whoever would build an event asks this first.
     """
 
-    __slots__ = ("_base", "_broken", "_forms", "_sequence", "_sinks", "_stale_ns", "_stamp", "listening")
+    __slots__ = (
+        "_base",
+        "_broken",
+        "_forms",
+        "_many",
+        "_sequence",
+        "_sinks",
+        "_stale_ns",
+        "_stamp",
+        "listening",
+    )
 
     def __init__(self, sinks: Iterable[EventSink], base: Callable[[], Mapping[str, Any]]) -> None:
         self._sinks = tuple(sink for sink in sinks if sink.__class__ is not NoOpEventSink)
+        self._many = len(self._sinks) > 1
         self.listening = bool(self._sinks)
         self._base: Mapping[str, Any] = base() if self.listening else {}
         self._forms: list[dict[str, Any]] = []
@@ -115,10 +126,9 @@ class RunEmitter:
                 event["timestamp"] = self._stamp
         self._sequence = event["sequence"] = self._sequence + 1
         event["monotonic_ns"] = now_ns
-        sinks = self._sinks
-        for sink in sinks:
+        for sink in self._sinks:
             try:
-                sink.try_emit(type=type, data=event if sink is sinks[-1] else dict(event))
+                sink.try_emit(type=type, data=dict(event) if self._many else event)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as exc:  # noqa: BLE001 - a sink is somebody else's code and must not break a run

@@ -341,9 +341,7 @@ class BaseInterceptor:
         """Run in place of the rest of the chain, which is ``await call()``."""
         return await call()
 
-    def attach(
-        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
-    ) -> bool:
+    def attach(self, run: RunScope, outer: Sequence[BaseInterceptor]) -> bool:
         """Say whether the hooks concern a run. To a run that they do not concern, the interceptor costs nothing.
 
         Asked as the run starts, and in its context: context variables that are set here are seen by all its stages.
@@ -351,7 +349,6 @@ class BaseInterceptor:
 
         Args:
             run: The run.
-            inner: The interceptors further in that the run concerns.
             outer: The interceptors further out, which are asked later.
         """
         return True

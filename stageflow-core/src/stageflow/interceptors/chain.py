@@ -30,11 +30,12 @@ from stageflow.stages.result import result_of
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 
-    from stageflow.stages.context import StageContext
+    from stageflow.stages.context import RunScope, StageContext
     from stageflow.stages.result import StageResult
 
+    Attach = Callable[[RunScope, Sequence[BaseInterceptor]], bool]
     Body = Callable[[StageContext], Coroutine[Any, Any, object]]
     Around = Callable[[str, Callable[[], Awaitable[StageOutput]], InterceptorContext], Awaitable[StageOutput]]
     Rest = Callable[[StageContext, Invocation | None], Coroutine[Any, Any, StageOutput]]
@@ -43,11 +44,10 @@ __all__ = [
     "InterceptorChain",
     "RetryRequestedError",
     "as_output",
+    "asked_at_start",
     "compile_chain",
     "has_facts",
     "hears_of_failures",
-    "is_asked",
-    "is_hooked",
     "sort_interceptors",
 ]
 
@@ -79,14 +79,17 @@ def sort_interceptors(interceptors: Iterable[BaseInterceptor]) -> InterceptorCha
     return InterceptorChain(sorted(interceptors, key=lambda one: one.priority))
 
 
-def is_hooked(interceptor: BaseInterceptor) -> bool:
-    """Say whether an interceptor does anything around an attempt."""
-    return any(_overrides(interceptor, hook) for hook in _HOOKS)
+def asked_at_start(
+    interceptors: Sequence[BaseInterceptor],
+) -> Iterator[tuple[BaseInterceptor, Attach | None, Sequence[BaseInterceptor]]]:
+    """Yield who is to be asked whether a run concerns it, innermost first; with how, and those further out.
 
-
-def is_asked(interceptor: BaseInterceptor) -> bool:
-    """Say whether an interceptor is asked at the start of a run: it has hooks, or wants to prepare something."""
-    return is_hooked(interceptor) or _overrides(interceptor, "attach")
+    Whoever overrides no hook is left out. Whoever has hooks and no ``attach`` of its own need not be asked.
+    """
+    for number, one in reversed(list(enumerate(interceptors))):
+        attach = one.attach if _overrides(one, "attach") and hasattr(one, "attach") else None
+        if attach is not None or any(_overrides(one, hook) for hook in _HOOKS):
+            yield one, attach, interceptors[:number]
 
 
 def has_facts(interceptor: BaseInterceptor) -> bool:

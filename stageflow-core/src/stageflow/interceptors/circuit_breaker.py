@@ -108,9 +108,7 @@ class CircuitBreakerInterceptor(BaseInterceptor):
                     self._breaker = LocalCircuitBreaker(_THRESHOLD, _RECOVERY)
         return self._breaker
 
-    def attach(
-        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
-    ) -> bool:
+    def attach(self, run: RunScope, outer: Sequence[BaseInterceptor]) -> bool:
         """Take part once something has failed; until then all is let through."""
         lent_breaker.set(self._lend)
         return self._breaker is not None

@@ -149,9 +149,7 @@ class IdempotencyInterceptor(BaseInterceptor):
                     self._store = InMemoryIdempotencyStore()
         return self._store
 
-    def attach(
-        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
-    ) -> bool:
+    def attach(self, run: RunScope, outer: Sequence[BaseInterceptor]) -> bool:
         """Take part where there is a key, or somebody further out may come up with one."""
         return bool(outer) or "idempotency_key" in run.data or self._key_of is not _key_in_data
 

@@ -57,9 +57,7 @@ class LoggingInterceptor(BaseInterceptor):
     priority = 50
     fail_closed = False
 
-    def attach(
-        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
-    ) -> bool:
+    def attach(self, run: RunScope, outer: Sequence[BaseInterceptor]) -> bool:
         """Take part where INFO is logged; elsewhere only failures matter."""
         return _logger.isEnabledFor(logging.INFO)
 

@@ -65,9 +65,7 @@ class MetricsInterceptor(BaseInterceptor):
     priority = 40
     fail_closed = False
 
-    def attach(
-        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
-    ) -> bool:
+    def attach(self, run: RunScope, outer: Sequence[BaseInterceptor]) -> bool:
         """Take part where INFO is logged."""
         return _stages.enabled(logging.INFO)
 
@@ -124,9 +122,7 @@ class ChildTrackerMetricsInterceptor(BaseInterceptor):
     def __init__(self, metrics: ChildMetrics | None = None) -> None:
         self._metrics = metrics
 
-    def attach(
-        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
-    ) -> bool:
+    def attach(self, run: RunScope, outer: Sequence[BaseInterceptor]) -> bool:
         """Take part where INFO is logged."""
         return _children.enabled(logging.INFO)
 

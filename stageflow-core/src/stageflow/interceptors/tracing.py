@@ -54,16 +54,14 @@ class TracingInterceptor(BaseInterceptor):
     name = "tracing"
     priority = 20
 
-    def attach(
-        self, run: RunScope, inner: Sequence[BaseInterceptor], outer: Sequence[BaseInterceptor]
-    ) -> bool:
+    def attach(self, run: RunScope, outer: Sequence[BaseInterceptor]) -> bool:
         """Prepare the trace of the run: a step is made in the stage that asks for it."""
         around = current_trace.get()
         if isinstance(around, StepsOfRun):
-            if around.run_id == run.snapshot.pipeline_run_id:
+            if around.run is run:
                 return False  # asked before
             around = None
-        current_trace.set(StepsOfRun(around, run.snapshot.pipeline_run_id))
+        current_trace.set(StepsOfRun(around, run))
         return False
 
     def facts(self, stage: StageContext, started_ns: int) -> Mapping[str, Any]:

@@ -6,19 +6,28 @@ Apart from the modules of both, so that a stage in which nobody asks pays for ne
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, TypeVar, final
+from typing import TYPE_CHECKING, Protocol, TypeVar, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Token
-    from uuid import UUID
 
+    from stageflow.context.snapshot import ContextSnapshot
     from stageflow.observability.trace import TraceContext
     from stageflow.protocols import CircuitBreaker
 
-__all__ = ["StepsOfRun", "current_trace", "lent_breaker", "put_back", "settle_step"]
+__all__ = ["StepsOfRun", "Traced", "current_trace", "lent_breaker", "put_back", "settle_step"]
 
 T = TypeVar("T")
+
+
+class Traced(Protocol):
+    """What a step needs to know of the run it belongs to."""
+
+    @property
+    def snapshot(self) -> ContextSnapshot:
+        """What the run was started with."""
+        ...
 
 
 @final
@@ -29,26 +38,28 @@ class StepsOfRun:
 
     Args:
         around: What the run was started in, if that was a trace.
-        run_id: The run.
+        run: The run.
 
     ```python
+    from types import SimpleNamespace
     from uuid import UUID
 
     from stageflow.observability import get_trace_id
     from stageflow.observability.ambient import StepsOfRun, current_trace
 
-    token = current_trace.set(StepsOfRun(None, UUID(int=7)))
+    run = SimpleNamespace(snapshot=SimpleNamespace(pipeline_run_id=UUID(int=7)))
+    token = current_trace.set(StepsOfRun(None, run))
     print(get_trace_id())
     #> 00000000000000000000000000000007
     current_trace.reset(token)
     ```
     """
 
-    __slots__ = ("around", "run_id")
+    __slots__ = ("around", "run")
 
-    def __init__(self, around: TraceContext | None, run_id: UUID | None) -> None:
+    def __init__(self, around: TraceContext | None, run: Traced) -> None:
         self.around = around
-        self.run_id = run_id
+        self.run = run
 
     def made(self) -> TraceContext:
         """Make a step, and keep it in the context variables of the stage that asks, which are its own."""

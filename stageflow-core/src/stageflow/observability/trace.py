@@ -301,19 +301,21 @@ def make_step(steps: StepsOfRun) -> TraceContext:
     """Make a step of a run: of the trace that the run was started in, or of one that begins with it.
 
     ```python
+    from types import SimpleNamespace
     from uuid import UUID
 
     from stageflow.observability.ambient import StepsOfRun
     from stageflow.observability.trace import make_step
 
-    print(make_step(StepsOfRun(None, UUID(int=7))).trace_id)
+    run = SimpleNamespace(snapshot=SimpleNamespace(pipeline_run_id=UUID(int=7)))
+    print(make_step(StepsOfRun(None, run)).trace_id)
     #> 00000000000000000000000000000007
     ```
     """
-    around = _correlated(steps.around)
-    if around.trace_id is None and steps.run_id is not None:
-        around = TraceContext.of_run(steps.run_id, around)
-    return around.child(pipeline_run_id=steps.run_id)
+    around, run_id = _correlated(steps.around), steps.run.snapshot.pipeline_run_id
+    if around.trace_id is None and run_id is not None:
+        around = TraceContext.of_run(run_id, around)
+    return around.child(pipeline_run_id=run_id)
 
 
 def _correlated(current: TraceContext | None) -> TraceContext:

@@ -18,10 +18,10 @@ from stageflow.context.checks import (
 from stageflow.context.record import ReadOnlyFieldError
 from stageflow.errors import ConfigurationError, StageExecutionError, close_matches
 from stageflow.interceptors.chain import (
+    asked_at_start,
     compile_chain,
     has_facts,
     hears_of_failures,
-    is_asked,
     sort_interceptors,
 )
 from stageflow.runtime.compilation import as_limit, compile_stages, held_cycles, resolve_names
@@ -100,10 +100,10 @@ class StageGraph:
     """
 
     __slots__ = (
+        "_asked",
         "_by_name",
         "_calls",
         "_sealed",
-        "asked",
         "cleanup_timeout",
         "failure_mode",
         "informants",
@@ -177,7 +177,7 @@ class StageGraph:
             self.wide_events = WideEvents(emitter, emit_stage_wide_events, emit_pipeline_wide_event)
         self.limited = max_concurrency is not None or any(stage.limit is not None for stage in self.stages)
         self._by_name = {stage.name: stage for stage in self.stages}
-        self.asked = [one for one in self.interceptors if is_asked(one)]
+        self._asked = list(asked_at_start(self.interceptors))
         self.informants = [one for one in self.interceptors if has_facts(one)]
         self.watchers = [one for one in self.interceptors if hears_of_failures(one)]
         self._calls: dict[tuple[int, ...], tuple[Body, ...]] = {}
@@ -205,13 +205,18 @@ class StageGraph:
             raise ConfigurationError(msg, fix=fix) from None
 
     def active_in(self, run: Run) -> list[BaseInterceptor]:
-        """Return the interceptors whose hooks concern a run; called in the run's context."""
+        """Return the interceptors whose hooks concern a run, outermost first; called in the run's context."""
         active: list[BaseInterceptor] = []
-        outer = list(self.asked)
-        while outer:
-            one = outer.pop()
-            if _concerned(one, run, active, outer):
-                active.insert(0, one)
+        for one, attach, outer in self._asked:
+            try:
+                concerned = attach is None or attach(run, outer)
+            except Exception:
+                what = "Interceptor %r raised in attach(); its hooks are called"
+                _logger.warning(what, one.name, exc_info=True)
+                concerned = True
+            if concerned:
+                active.append(one)
+        active.reverse()
         return active
 
     def calls(self, active: Sequence[BaseInterceptor]) -> tuple[Body, ...]:
@@ -309,24 +314,6 @@ class StageGraph:
 
     def __repr__(self) -> str:
         return f"<StageGraph {self.name!r}: {len(self.stages)} stages>"
-
-
-def _concerned(
-    interceptor: BaseInterceptor,
-    run: Run,
-    inner: Sequence[BaseInterceptor],
-    outer: Sequence[BaseInterceptor],
-) -> bool:
-    attach = getattr(interceptor, "attach", None)
-    if attach is None:  # it is no subclass of BaseInterceptor, only alike
-        return True
-    try:
-        return bool(attach(run, inner, outer))
-    except Exception:
-        _logger.warning(
-            "Interceptor %r raised in attach(); its hooks are called", interceptor.name, exc_info=True
-        )
-        return True
 
 
 def _check_options(name: Any, specs: Any, interceptors: Any, failure_mode: Any, resolver: Any) -> None:

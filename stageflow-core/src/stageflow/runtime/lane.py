@@ -1,4 +1,4 @@
-"""``Lane``: what one Task of a run does, which is to run one stage after another."""
+"""A lane: what one Task of a run does, which is to run one stage after another."""
 
 from __future__ import annotations
 
@@ -21,143 +21,118 @@ if TYPE_CHECKING:
     from stageflow.runtime.scheduler import Scheduler
     from stageflow.stages.context import StageContext
 
-__all__ = ["TURN_NS", "Lane"]
+__all__ = ["TURN_NS", "begun"]
 
 TURN_NS: Final = 500_000
 """How long stages that do not suspend may keep the event loop."""
 
 
-@final
-class Lane:
-    """Takes ready stages and steps each one's coroutine until none is left; see ``scheduler`` for the picture.
+def begun(scheduler: Scheduler) -> Coroutine[Any, Any, None]:
+    """Return a lane, to be made into a Task: it runs ready stages until none is left; ``scheduler`` has the picture.
 
-    Args:
-        scheduler: Whose ready stages.
-
-    Attributes:
-        task: The Task that it is the work of, once that has begun.
-        line: Where the scheduler keeps it while its stage is suspended.
-        interrupted: Why its stage was asked to stop, if it was; a lane takes no further stage after that.
+    It has begun already, and waits for its Task: so it hears of it when the Task is cancelled before its first step.
+    A done callback would be the only other way.
     """
+    lane = _lane(scheduler)
+    lane.send(None)
+    return lane
 
-    __slots__ = ("_scheduler", "gives_way", "interrupted", "line", "task")
 
-    line: dict[Lane, float]
-    task: asyncio.Task[None]
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
-        self.gives_way = False  # what is thrown now is meant for the Task, and for no stage
-        self.interrupted: Interruption | None = None
-
-    def work(self) -> Coroutine[Any, Any, None]:
-        """Return the work to be done in a Task of its own.
-
-        It has begun already, and waits for that Task: so it hears of it when the Task is cancelled before its first
-        step, for which a done callback would be the only other way.
-        """
-        work = self._work()
-        work.send(None)
-        return work
-
-    async def _work(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one loop; apart, every stage costs more calls
-        scheduler = self._scheduler
-        outcomes, context = scheduler.outcomes, scheduler.context
-        stages, outputs, left = outcomes.stages, outcomes.progress.outputs, outcomes.progress.left
-        run, emitter, listening = outcomes.run, outcomes.emitter, outcomes.listening
+async def _lane(scheduler: Scheduler) -> None:  # noqa: C901, PLR0912, PLR0915 - apart, a stage costs more calls
+    outcomes, context = scheduler.outcomes, scheduler.context
+    stages, outputs, left = outcomes.stages, outcomes.progress.outputs, outcomes.progress.left
+    run, listening = outcomes.run, outcomes.listening
+    gives_way = True  # what is thrown now is meant for the Task, and for no stage
+    try:
         try:
-            try:
-                await _turn(self)
-            finally:
-                scheduler.lane_begins()
-            self.task = task = cast("asyncio.Task[None]", asyncio.current_task())
-            request: Any = task if hasattr(task, "_must_cancel") else _Request(task)
-            last = False
-            turn_ns = now_ns = monotonic_ns()
-            while ready := scheduler.ready:
-                if now_ns - turn_ns > TURN_NS:
-                    # No other lane is needed: this one is on its way to whatever is ready.
-                    await _turn(self)
-                    turn_ns = now_ns = monotonic_ns()
+            await _turn()
+        finally:
+            scheduler.lane_begins()
+        gives_way = False
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        request: Any = task if hasattr(task, "_must_cancel") else _Request(task)
+        interrupted: Interruption | None = None
+        last = False
+        turn_ns = now_ns = monotonic_ns()
+        while ready := scheduler.ready:
+            if now_ns - turn_ns > TURN_NS:
+                # No other lane is needed: this one is on its way to whatever is ready.
+                gives_way = True
+                await _turn()
+                gives_way = False
+                turn_ns = now_ns = monotonic_ns()
+                continue
+            number = ready.popleft()
+            stage = stages[number]
+            ctx: StageContext | None
+            if (
+                outcomes.plain
+                and stage.regular
+                and not listening
+                and attention.generation == outcomes.generation
+            ):
+                ctx = context_of(run, stage.spec, 1)
+            else:
+                ctx = outcomes.enter(number)
+                if ctx is None:
+                    now_ns = monotonic_ns()
                     continue
-                number = ready.popleft()
-                stage = stages[number]
-                ctx: StageContext | None
-                if (
-                    outcomes.plain
-                    and stage.regular
-                    and not listening
-                    and attention.generation == outcomes.generation
-                ):
-                    ctx = context_of(run, stage.spec, 1)
-                else:
-                    ctx = outcomes.enter(number)
-                    if ctx is None:
-                        now_ns = monotonic_ns()
-                        continue
-                own = context.copy()
-                value: Any = None
-                error: BaseException | None = None
-                started_ns = monotonic_ns()
-                try:
-                    step = outcomes.calls[number](ctx)
-                    waiting = own.run(step.send, None)
-                except StopIteration as end:
-                    value = end.value
-                except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the outcome of the stage
-                    error = exc
-                else:
-                    scheduler.suspended(self, number, started_ns)
-                    value, error = await _to_its_end(own, step, waiting)
-                    del self.line[self]
-                    turn_ns = monotonic_ns()  # it suspended, so the loop has had its turn
-                    last = self.interrupted is not None or task.cancelling() > 0
-                now_ns = monotonic_ns()
-                if outcomes.plain and error is None and not last:
-                    # The short way of the most frequent end. ``leave`` comes to the same.
-                    data: Any = value
-                    if value.__class__ is StageOutput and value.form is PLAIN:
-                        data = value.data
-                    if data.__class__ is dict and (frozen := freeze_flat(data)) is not None:
-                        duration_ms = (now_ns - started_ns) / 1e6
-                        outputs[number] = ok_output(frozen, duration_ms)
-                        for dependant in stage.dependants:
-                            left[dependant] = waits = left[dependant] - 1
-                            if not waits:
-                                ready.append(dependant)
-                        if listening:
-                            event = outcomes.completed.copy()
-                            event["stage"] = stage.name
-                            event["duration_ms"] = duration_ms
-                            emitter.send(stage.completed, event)
-                        if request._must_cancel:  # noqa: SLF001 - also true of a request that was taken back
-                            break  # invariant 2
-                        continue
-                rest = outcomes.leave(ctx, number, value, error, self.interrupted, now_ns - started_ns)
-                if rest is not None:
-                    await self._give_way_during(rest)
-                    turn_ns = monotonic_ns()
-                if last or request._must_cancel:  # noqa: SLF001
-                    break
-        except GeneratorExit:  # the event loop has gone
-            raise
-        except BaseException as exc:
-            if self.gives_way:  # somebody has cancelled the Task where no stage is to blame: others take over
-                scheduler.lane_ends()
-                raise
-            outcomes.crash(exc)  # an error between stages is nobody's but ours: it ends the run
-        scheduler.lane_ends()
-
-    async def _give_way_during(self, rest: Generator[None, None, None]) -> None:
-        """Do what the end of a stage has left to do, and let others have a turn after every part of it."""
-        for _ in rest:
-            self._scheduler.grow()
+            own = context.copy()
+            value: Any = None
+            error: BaseException | None = None
+            started_ns = monotonic_ns()
             try:
-                await _turn(self)
-            except asyncio.CancelledError as exc:
-                with suppress(StopIteration):
-                    rest.throw(exc)  # then the stage that it belongs to has failed
-                raise
+                step = outcomes.calls[number](ctx)
+                waiting = own.run(step.send, None)
+            except StopIteration as exc:
+                value = exc.value
+            except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the outcome of the stage
+                error = exc
+            else:
+                line = scheduler.suspended(task, stage, started_ns)
+                value, error = await _to_its_end(own, step, waiting)
+                turn_ns = monotonic_ns()  # it suspended, so the loop has had its turn
+                if line.pop(task, None) is None or scheduler.stopping:
+                    interrupted = scheduler.interruption_of(task)
+                last = interrupted is not None or task.cancelling() > 0
+            now_ns = monotonic_ns()
+            if outcomes.plain and error is None and not last:
+                # The short way of the most frequent end. ``leave`` comes to the same.
+                if value.__class__ is StageOutput and value.form is PLAIN:
+                    value = value.data
+                if value.__class__ is dict and (frozen := freeze_flat(value)) is not None:
+                    duration_ms = (now_ns - started_ns) / 1e6
+                    outputs[number] = ok_output(frozen, duration_ms)
+                    for dependant in stage.dependants:
+                        left[dependant] = waits = left[dependant] - 1
+                        if not waits:
+                            ready.append(dependant)
+                    if listening:
+                        event = outcomes.completed.copy()
+                        event["stage"] = stage.name
+                        event["duration_ms"] = duration_ms
+                        outcomes.emitter.send(stage.completed, event)
+                    if request._must_cancel:  # noqa: SLF001 - also true of a request that was taken back
+                        break  # invariant 2
+                    continue
+            rest = outcomes.leave(ctx, number, value, error, interrupted, now_ns - started_ns)
+            if rest is not None:
+                gives_way = True
+                await _in_slices(rest, scheduler)
+                gives_way = False
+                turn_ns = monotonic_ns()
+            if last or request._must_cancel:  # noqa: SLF001
+                break
+    except GeneratorExit:  # the event loop has gone
+        raise
+    except BaseException as exc:
+        if gives_way and isinstance(
+            exc, asyncio.CancelledError
+        ):  # somebody has cancelled the Task where no stage is to blame: others take over
+            scheduler.lane_ends()
+            raise
+        outcomes.crash(exc)  # an error between stages is nobody's but ours: it ends the run
+    scheduler.lane_ends()
 
 
 @final
@@ -175,11 +150,21 @@ class _Request:
 
 
 @coroutine
-def _turn(lane: Lane) -> Generator[None, None, None]:
+def _turn() -> Generator[None, None, None]:
     """Let others have a turn of the event loop."""
-    lane.gives_way = True
     yield
-    lane.gives_way = False
+
+
+async def _in_slices(rest: Generator[None, None, None], scheduler: Scheduler) -> None:
+    """Do what the end of a stage has left to do, and let others have a turn after every part of it."""
+    for _ in rest:
+        scheduler.grow()
+        try:
+            await _turn()
+        except asyncio.CancelledError as exc:
+            with suppress(StopIteration):
+                rest.throw(exc)  # then the stage that it belongs to has failed
+            raise
 
 
 @coroutine

@@ -125,8 +125,7 @@ class Outcomes:
     def _attach(self) -> None:
         """Ask the interceptors whether the run concerns them, and take up the calls with the hooks of those."""
         self.generation = attention.generation
-        asked = self._graph.asked
-        active = self._scheduler.context.run(self._graph.active_in, self.run) if asked else ()
+        active = self._scheduler.context.run(self._graph.active_in, self.run)
         self.calls = self._graph.calls(active)
         self._watchers = [one for one in self._graph.watchers if one not in active]
 
@@ -164,7 +163,13 @@ class Outcomes:
             self._attach()
         attempt = 1 if self.plain and stage.regular else self._admitted(stage)
         if attempt == 1 and self.listening:
-            self._announce(stage)
+            if self.plain:
+                event = self._started.copy()
+                event["stage"] = stage.name
+                event["kind"] = stage.kind
+                self.emitter.send(stage.started, event)
+            else:
+                self._announce(stage)
             if self._scheduler.stopping:  # by whoever heard of it
                 self._attempts[number] = 0
                 if self._places is not None:
@@ -192,10 +197,10 @@ class Outcomes:
                 places.vacate(number)
         return 0 if self._scheduler.stopping else attempt
 
-    def limit_of(self, number: int) -> float | None:
-        """Return the limit of an attempt of a stage in this run, in seconds."""
+    def limit_of(self, stage: CompiledStage) -> float | None:
+        """Return the limit of an attempt of *stage* in this run, in seconds."""
         if self._stage_limit_ms is None:
-            return self.stages[number].timeout
+            return stage.timeout
         return self._stage_limit_ms / 1000 if self._stage_limit_ms > 0 else None
 
     def leave(
@@ -335,7 +340,7 @@ class Outcomes:
         if isinstance(error, RetryRequestedError):
             error = error.original
         if interrupted is _TIMED_OUT:
-            timed_out = StageTimeoutError(stage.name, self.limit_of(stage.number) or 0.0)
+            timed_out = StageTimeoutError(stage.name, self.limit_of(stage) or 0.0)
             timed_out.__cause__ = None if isinstance(error, asyncio.CancelledError) else error
             error = timed_out
         elif interrupted is _STOPPED and isinstance(error, asyncio.CancelledError):
@@ -519,10 +524,7 @@ class Outcomes:
             data = {"kind": stage.kind, "round": self._rounds[stage.number]}
             self._emit(stage, vocabulary.STAGE_RETRYING, data)
             return
-        event = self._started.copy()
-        event["stage"] = stage.name
-        event["kind"] = stage.kind
-        self.emitter.send(stage.started, event)
+        self._emit(stage, vocabulary.STAGE_STARTED, {"kind": stage.kind})
 
     def _emit(self, stage: CompiledStage, status: str, data: Mapping[str, Any]) -> None:
         if self.run.listening:

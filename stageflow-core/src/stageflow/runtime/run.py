@@ -23,6 +23,7 @@ from stageflow.runtime.run_id import RunId
 from stageflow.runtime.scheduler import Scheduler
 from stageflow.stages.inputs import StageInputs
 from stageflow.stages.pipeline_context import PipelineContext
+from stageflow.stages.stage import StageStatus
 from stageflow.stages.timer import PipelineTimer
 
 if TYPE_CHECKING:
@@ -455,7 +456,9 @@ class Run:
         status, error = self._status(), results.error
         if self._graph.wide_events is not None:
             self._emit_wide_end(self._graph.wide_events, results, status)
-        counts = self._outcomes.progress.counts()
+        # While all is plain, those that have settled are OK.
+        plain = self._outcomes.plain and len(results) > 0
+        counts = {_OK: len(results)} if plain else self._outcomes.progress.counts()
         data: dict[str, Any] = {"duration_ms": results.duration_ms, "stage_counts": counts}
         if self.fatal is not None:
             data |= {"error": said(self.fatal), "error_type": type(self.fatal).__name__}
@@ -491,8 +494,13 @@ class Run:
 
     def _identity(self) -> dict[str, Any]:
         """Return what every event of the run says of it."""
-        snapshot, context = self.snapshot, self._context
-        ids = {name: _text(getattr(snapshot, name)) for name in _IDS}
+        snapshot, context = self._snapshot, self._context
+        ids: dict[str, str | None] = dict.fromkeys(_IDS)
+        if snapshot is None:
+            ids["pipeline_run_id"] = str(self._run_id.made())
+        else:
+            for name in _IDS:
+                ids[name] = _text(getattr(snapshot, name))
         if self.parent_run_id is not None:
             ids["parent_run_id"] = str(self.parent_run_id)
         if self.correlation_id is not None:
@@ -503,12 +511,13 @@ class Run:
         return {
             **ids,
             "pipeline": self._graph.name,
-            "topology": snapshot.topology,
-            "execution_mode": snapshot.execution_mode,
+            "topology": None if snapshot is None else snapshot.topology,
+            "execution_mode": None if snapshot is None else snapshot.execution_mode,
             "service": "pipeline" if context is None else context.service,
         }
 
 
+_OK = StageStatus.OK
 _ENDS = {
     "completed": vocabulary.PIPELINE_COMPLETED,
     "failed": vocabulary.PIPELINE_FAILED,

@@ -33,12 +33,13 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, final
 
 from stageflow.runtime.interruption import Interruption
-from stageflow.runtime.lane import Lane
+from stageflow.runtime.lane import begun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextvars import Context
 
+    from stageflow.runtime.compilation import CompiledStage
     from stageflow.runtime.deadlines import Deadlines
     from stageflow.runtime.outcomes import Outcomes
 
@@ -71,6 +72,7 @@ class Scheduler:
     __slots__ = (
         "_backoffs",
         "_deadlines",
+        "_interrupted",
         "_lanes",
         "_loop",
         "_parked",
@@ -89,10 +91,10 @@ class Scheduler:
         self._loop = asyncio.get_running_loop()
         self._lanes = 0  # that have been created and not ended
         self._starting = 0  # of those, the ones that have not begun
-        self._suspended: dict[
-            Lane, float
-        ] = {}  # those whose stage has suspended, and is under no limit any more
-        self._deadlines: Deadlines[Lane] | None = None  # of the others
+        # Tasks whose stage has suspended, and is under no limit, or over it:
+        self._suspended: dict[asyncio.Task[None], float] = {}
+        self._deadlines: Deadlines[asyncio.Task[None]] | None = None  # of the others
+        self._interrupted: dict[asyncio.Task[None], Interruption] = {}  # of both, why they were asked to stop
         self._backoffs: dict[int, asyncio.TimerHandle] = {}
         self._parked: set[int] = set()  # stages that wait for a place under a limit
         self._waiter: asyncio.Future[None] | None = None
@@ -117,7 +119,7 @@ class Scheduler:
             self._lanes += 1
             self._starting += 1
             # Created inside the run's context, so that what a lane does between stages sees nothing of theirs.
-            self.context.run(self._loop.create_task, Lane(self).work())
+            self.context.run(self._loop.create_task, begun(self))
 
     def lane_begins(self) -> None:
         """A lane takes its first step, or somebody has cancelled it before that."""
@@ -137,8 +139,8 @@ class Scheduler:
         self.ready = _Nothing()
         self._parked.clear()
         self.close()
-        for lane in [*self._suspended, *(self._deadlines or ())]:
-            self._interrupt(lane, Interruption.STOPPED)
+        for task in [*self._suspended, *(self._deadlines or ())]:
+            self._interrupt(task, Interruption.STOPPED)
         self._wake()
 
     def close(self) -> None:
@@ -179,23 +181,32 @@ class Scheduler:
         if waiter is not None and self.idle and not waiter.done():
             waiter.set_result(None)
 
-    def _interrupt(self, lane: Lane, why: Interruption) -> None:
+    def _interrupt(self, task: asyncio.Task[None], why: Interruption) -> None:
         """Ask a stage to stop: once for its time limit, and once for the end of the run."""
-        if lane.interrupted is not why:
-            # A stage that is over its limit stays so, whatever else is asked of it.
-            if lane.interrupted is None:
-                lane.interrupted = why
-            lane.task.cancel()
+        # A stage that is over its limit stays so, whatever else is asked of it.
+        if self._interrupted.setdefault(task, why) is why or why is Interruption.STOPPED:
+            task.cancel()
 
-    def suspended(self, lane: Lane, number: int, started_ns: int) -> None:
-        """A stage is about to suspend for the first time: its lane stays with it, others take over the rest."""
-        limit = self.outcomes.limit_of(number)
+    def interruption_of(self, task: asyncio.Task[None]) -> Interruption | None:
+        """Forget a stage that has ended; return why it was asked to stop, if it was."""
+        self._suspended.pop(task, None)
+        return self._interrupted.pop(task, None)
+
+    def suspended(
+        self, task: asyncio.Task[None], stage: CompiledStage, started_ns: int
+    ) -> dict[asyncio.Task[None], float]:
+        """A stage is about to suspend for the first time: its lane stays with it, others take over the rest.
+
+        Returns:
+            Where its Task is kept until it is interrupted. Who ends takes itself out.
+        """
+        line = self._suspended
+        limit = self.outcomes.limit_of(stage)
         if limit is None or self.stopping:
-            lane.line = self._suspended
-            self._suspended[lane] = 0.0
+            line[task] = 0.0
             if self.stopping:  # the stage itself stopped the run while it ran inline
-                self._interrupt(lane, Interruption.STOPPED)
-                return
+                self._interrupt(task, Interruption.STOPPED)
+                return line
         else:
             if self._deadlines is None:
                 from stageflow.runtime import deadlines
@@ -205,10 +216,11 @@ class Scheduler:
             spent_ns = monotonic_ns() - started_ns
             if spent_ns > _NEGLIGIBLE_NS:
                 began -= spent_ns / 1e9
-            lane.line = self._deadlines.add(lane, limit, began)
-        self.grow()
+            line = self._deadlines.add(task, limit, began)
+        if len(self.ready) > self._starting:
+            self.grow()
+        return line
 
-    def _time_out(self, lane: Lane) -> None:
-        lane.line = self._suspended  # it may still be asked to stop with the run
-        self._suspended[lane] = 0.0
-        self._interrupt(lane, Interruption.TIMED_OUT)
+    def _time_out(self, task: asyncio.Task[None]) -> None:
+        self._suspended[task] = 0.0  # it may still be asked to stop with the run
+        self._interrupt(task, Interruption.TIMED_OUT)
