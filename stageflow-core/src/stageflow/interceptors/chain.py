@@ -25,7 +25,7 @@ from stageflow.interceptors.base import (
     InterceptorResult,
     Invocation,
 )
-from stageflow.stages.output import StageOutput, ok_output
+from stageflow.stages.output import PLAIN, StageOutput, output_of
 from stageflow.stages.result import result_of
 from stageflow.stages.stage import StageStatus
 
@@ -131,13 +131,13 @@ def as_output(stage: str, value: Any) -> StageOutput:
         StageContractError: It is something else.
     """
     if value.__class__ is dict:
-        return ok_output(value)
+        return output_of(PLAIN, value)
     if isinstance(value, StageOutput):
         return value
     if value is None:
-        return ok_output({})
+        return output_of(PLAIN, {})
     if isinstance(value, Mapping):
-        return ok_output(cast("Mapping[str, Any]", value))
+        return output_of(PLAIN, cast("Mapping[str, Any]", value))
     what = f"It returned {type(value).__name__}, which is neither a StageOutput nor a mapping nor None"
     raise StageContractError(stage, what, fix="Return StageOutput.ok(...), or write the stage with @stage")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 from stageflow.context.frozen import freeze_flat
 from stageflow.interceptors.base import attention
 from stageflow.stages.context import context_of
-from stageflow.stages.output import PLAIN, StageOutput, ok_output
+from stageflow.stages.output import PLAIN, StageOutput, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
@@ -39,9 +39,7 @@ def begun(scheduler: Scheduler) -> Coroutine[Any, Any, None]:
 
 
 async def _lane(scheduler: Scheduler) -> None:  # noqa: C901, PLR0912, PLR0915 - apart, a stage costs more calls
-    outcomes, context = scheduler.outcomes, scheduler.context
-    stages, outputs, left = outcomes.stages, outcomes.progress.outputs, outcomes.progress.left
-    run, listening = outcomes.run, outcomes.listening
+    context, run, outcomes, stages, outputs, left, listening = scheduler.for_lanes
     gives_way = True  # what is thrown now is meant for the Task, and for no stage
     try:
         try:
@@ -65,12 +63,16 @@ async def _lane(scheduler: Scheduler) -> None:  # noqa: C901, PLR0912, PLR0915 -
             number = ready.popleft()
             stage = stages[number]
             ctx: StageContext | None
-            if (
-                outcomes.plain
-                and stage.regular
-                and not listening
-                and attention.generation == outcomes.generation
-            ):
+            if outcomes.plain and stage.regular and attention.generation == outcomes.generation:
+                # The short way in. ``enter`` comes to the same.
+                if listening:
+                    event = outcomes.started.copy()
+                    event["stage"] = stage.name
+                    event["kind"] = stage.kind
+                    outcomes.emitter.send(stage.started, event)
+                    if scheduler.stopping:  # by whoever heard of it
+                        outcomes.keep_out(number)
+                        break
                 ctx = context_of(run, stage.spec, 1)
             else:
                 ctx = outcomes.enter(number)
@@ -97,12 +99,13 @@ async def _lane(scheduler: Scheduler) -> None:  # noqa: C901, PLR0912, PLR0915 -
                 last = interrupted is not None or task.cancelling() > 0
             now_ns = monotonic_ns()
             if outcomes.plain and error is None and not last:
-                # The short way of the most frequent end. ``leave`` comes to the same.
-                if value.__class__ is StageOutput and value.form is PLAIN:
-                    value = value.data
-                if value.__class__ is dict and (frozen := freeze_flat(value)) is not None:
+                # The short way out. ``leave`` comes to the same.
+                form, data = PLAIN, value
+                if value.__class__ is StageOutput and value.form.simple:
+                    form, data = value.form, value.data
+                if data.__class__ is dict and (frozen := freeze_flat(data)) is not None:
                     duration_ms = (now_ns - started_ns) / 1e6
-                    outputs[number] = ok_output(frozen, duration_ms)
+                    outputs[number] = output_of(form, frozen, duration_ms)
                     for dependant in stage.dependants:
                         left[dependant] = waits = left[dependant] - 1
                         if not waits:
@@ -126,9 +129,8 @@ async def _lane(scheduler: Scheduler) -> None:  # noqa: C901, PLR0912, PLR0915 -
     except GeneratorExit:  # the event loop has gone
         raise
     except BaseException as exc:
-        if gives_way and isinstance(
-            exc, asyncio.CancelledError
-        ):  # somebody has cancelled the Task where no stage is to blame: others take over
+        if gives_way and isinstance(exc, asyncio.CancelledError):
+            # Somebody has cancelled the Task where no stage is to blame: others take over.
             scheduler.lane_ends()
             raise
         outcomes.crash(exc)  # an error between stages is nobody's but ours: it ends the run

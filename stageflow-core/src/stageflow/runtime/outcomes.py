@@ -67,7 +67,6 @@ class Outcomes:
         "_rounds",
         "_scheduler",
         "_stage_limit_ms",
-        "_started",
         "_told",
         "_watchers",
         "calls",
@@ -79,6 +78,7 @@ class Outcomes:
         "progress",
         "run",
         "stages",
+        "started",
     )
 
     _scheduler: Scheduler
@@ -105,7 +105,7 @@ class Outcomes:
         self.progress = Progress(graph.stages, graph.waits)
         self.listening = emitter.listening
         if self.listening:
-            self._started = emitter.form(stage="", status=vocabulary.STAGE_STARTED, kind="")
+            self.started = emitter.form(stage="", status=vocabulary.STAGE_STARTED, kind="")
             self.completed = emitter.form(
                 stage="", status=vocabulary.STAGE_COMPLETED, duration_ms=0.0, attempt=1
             )
@@ -161,21 +161,19 @@ class Outcomes:
         stage = self.stages[number]
         if attention.generation != self.generation:
             self._attach()
-        attempt = 1 if self.plain and stage.regular else self._admitted(stage)
+        attempt = self._admitted(stage)
         if attempt == 1 and self.listening:
-            if self.plain:
-                event = self._started.copy()
-                event["stage"] = stage.name
-                event["kind"] = stage.kind
-                self.emitter.send(stage.started, event)
-            else:
-                self._announce(stage)
+            self._announce(stage)
             if self._scheduler.stopping:  # by whoever heard of it
-                self._attempts[number] = 0
-                if self._places is not None:
-                    self._places.vacate(number)
+                self.keep_out(number)
                 return None
         return context_of(self.run, stage.spec, attempt) if attempt else None
+
+    def keep_out(self, number: int) -> None:
+        """Note that a stage does not start though it was said to."""
+        self._attempts[number] = 0
+        if self._places is not None:
+            self._places.vacate(number)
 
     def _admitted(self, stage: CompiledStage) -> int:
         """Return the number of the attempt that a stage may start now; 0 if none, or not yet."""

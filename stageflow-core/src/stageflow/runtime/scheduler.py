@@ -80,6 +80,7 @@ class Scheduler:
         "_suspended",
         "_waiter",
         "context",
+        "for_lanes",
         "outcomes",
         "ready",
         "stopping",
@@ -100,6 +101,16 @@ class Scheduler:
         self._waiter: asyncio.Future[None] | None = None
         self.ready: deque[int] = deque()
         self.stopping = False
+        progress = outcomes.progress
+        self.for_lanes = (
+            context,
+            outcomes.run,
+            outcomes,
+            outcomes.stages,
+            progress.outputs,
+            progress.left,
+            outcomes.listening,
+        )
 
     @property
     def idle(self) -> bool:
@@ -128,8 +139,10 @@ class Scheduler:
     def lane_ends(self) -> None:
         """A lane takes no further step."""
         self._lanes -= 1
-        self.grow()  # invariant 4
-        self._wake()
+        if self.ready:
+            self.grow()  # invariant 4
+        if not self._lanes:
+            self._wake()
 
     def stop(self) -> None:
         """Start nothing more, and ask everything that is suspended to stop."""
@@ -153,7 +166,7 @@ class Scheduler:
 
     def release(self) -> None:
         """The run has ended: let go of what refers to it."""
-        del self.context
+        del self.context, self.for_lanes
 
     def again(self, number: int, delay: float) -> None:
         """Make a stage ready again after *delay* seconds; it holds no lane meanwhile."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["NO_VALUE", "PLAIN", "Form", "StageArtifact", "StageEvent", "StageOutput", "ok_output"]
+__all__ = ["NO_VALUE", "PLAIN", "Form", "StageArtifact", "StageEvent", "StageOutput", "output_of"]
 
 
 @final
@@ -117,9 +117,13 @@ class StageEvent(Record):
 
 @final
 class Form:
-    """What an output has beside its data and its duration. Nearly all outputs share ``PLAIN``."""
+    """What an output has beside its data and its duration. Those of most untyped stages share ``PLAIN``.
 
-    __slots__ = ("artifacts", "error", "events", "status", "value", "version")
+    Attributes:
+        simple: Whether it is OK and brings nothing that the run has to hand on.
+    """
+
+    __slots__ = ("artifacts", "error", "events", "simple", "status", "value", "version")
 
     def __init__(
         self,
@@ -136,6 +140,7 @@ class Form:
         self.error = error
         self.version = version
         self.value = value
+        self.simple = status is _OK and not artifacts and not events
 
 
 PLAIN: Final = Form(_OK)
@@ -221,7 +226,7 @@ class StageOutput(Record):
             data = {}
         elif data.__class__ is not dict and not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise wrong_type("StageOutput", "data", "a mapping of names to values", data)
-        return _closed(Form(status, artifacts, events, error, version, value), data, duration_ms)
+        return output_of(Form(status, artifacts, events, error, version, value), data, duration_ms)
 
     @classmethod
     def ok(
@@ -234,13 +239,7 @@ class StageOutput(Record):
             data = {**_mapping("ok", data), **more}
         elif data.__class__ is not dict:
             data = _mapping("ok", data)
-        fields: Any = _Fields()
-        fields.form = PLAIN if version is None else Form(_OK, version=version)
-        fields.data = data
-        fields.duration_ms = None
-        fields.__class__ = StageOutput
-        output: StageOutput = fields
-        return output
+        return output_of(PLAIN if version is None else Form(_OK, version=version), data)
 
     @classmethod
     def skip(
@@ -299,21 +298,11 @@ class StageOutput(Record):
 
     def settled(self, data: Mapping[str, Any], duration_ms: float | None) -> StageOutput:
         """Return a copy with other *data* and duration: what a run keeps when the stage has ended."""
-        return _closed(self.form, data, duration_ms)
+        return output_of(self.form, data, duration_ms)
 
 
-def ok_output(data: Mapping[str, Any], duration_ms: float | None = None) -> StageOutput:
-    """Make the output of a stage that did its work and hands over nothing but *data*."""
-    fields: Any = _Fields()
-    fields.form = PLAIN
-    fields.data = data
-    fields.duration_ms = duration_ms
-    fields.__class__ = StageOutput
-    output: StageOutput = fields
-    return output
-
-
-def _closed(form: Form, data: Mapping[str, Any], duration_ms: float | None) -> StageOutput:
+def output_of(form: Form, data: Mapping[str, Any], duration_ms: float | None = None) -> StageOutput:
+    """Put an output together, unchecked."""
     fields: Any = _Fields()
     fields.form = form
     fields.data = data
