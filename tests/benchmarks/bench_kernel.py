@@ -56,13 +56,14 @@ def costs(row: str, work: Workload, body: Body, turns: int, seconds: float) -> I
 
 def additions(row: str, dag: Dag, body: Body, turns: int, seconds: float) -> Iterator[Reading]:
     """Measure what one more interceptor adds to each chain, and what a sink adds where nobody listens."""
-    one_more = subject.BeforeAndAfter()
+    one_more, another = subject.BeforeAndAfter(), subject.BeforeAndAfter()
     taken = {
         "taskgroup": TaskGroupDag(dag, body).run,
         "default": subject.default(dag, body),
         "default+1": subject.default(dag, body, one_more),
         "lean": subject.lean(dag, body),
         "lean+1": subject.lean(dag, body, one_more),
+        "lean+2": subject.lean(dag, body, one_more, another),
         "lean+sink": subject.observed_lean(dag, body),
     }
     samples = asyncio.run(in_turns(taken, turns=turns, seconds=seconds))
@@ -70,6 +71,7 @@ def additions(row: str, dag: Dag, body: Body, turns: int, seconds: float) -> Ite
     ratio = {name: ratios(found, base) for name, found in samples.items()}
     yield Reading(f"{row}.default", differences(ratio["default+1"], ratio["default"]))
     yield Reading(f"{row}.lean", differences(ratio["lean+1"], ratio["lean"]))
+    yield Reading(f"{row}.further", differences(ratio["lean+2"], ratio["lean+1"]))
     yield Reading(f"{row}.sink", differences(ratio["lean+sink"], ratio["lean"]))
 
 

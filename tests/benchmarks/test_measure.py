@@ -122,7 +122,7 @@ def test_kernel_measures_every_column_of_its_tables():
     costs = list(bench_kernel.costs("row", work, inline, turns=1, seconds=0))
     assert [one.cell for one in costs] == ["row.taskgroup", "row.tasks", "row.default", "row.lean"]
     additions = list(bench_kernel.additions("row", work.dag, inline, turns=1, seconds=0))
-    assert [one.cell for one in additions] == ["row.default", "row.lean", "row.sink"]
+    assert [one.cell for one in additions] == ["row.default", "row.lean", "row.further", "row.sink"]
 
 
 @pytest.mark.parametrize("threads", [0, 2])

@@ -7,7 +7,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, final
 
 from stageflow.context.checks import check_type
-from stageflow.stages.output import StageOutput
+from stageflow.stages.output import PLAIN, StageOutput
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
@@ -112,12 +112,13 @@ _new = object.__new__
 def result_of(name: str, output: StageOutput, started_ns: int, ended_ns: int) -> StageResult:
     """Return what ``StageResult.of`` does, unchecked: for those who made the output."""
     result: Any = _new(StageResult)
+    form = output.form
     result.name = name
-    result.status = _WORDS[output.status]
+    result.status = "completed" if form is PLAIN else _WORDS[form.status]
     result._started = started_ns  # noqa: SLF001 - its own, in the making
     result._ended = ended_ns  # noqa: SLF001 - its own, in the making
     result.data = output.data
-    result.error = output.error
+    result.error = form.error
     result.output = output
     made: StageResult = result
     return made
