@@ -96,7 +96,7 @@ class RunEmitter:
         self._sequence = 0
         self._stamp = ""
         self._stale_ns = 0  # when the stamp is too old
-        self._broken: set[int] = set()
+        self._broken: dict[int, None] = {}
 
     def emit(self, type: str, data: Mapping[str, Any]) -> None:  # noqa: A002 - the event's type
         """Hand one event to every sink. Never raises; keys of *data* win over the run's."""
@@ -141,7 +141,7 @@ class RunEmitter:
     def _report(self, sink: EventSink, type: str, error: BaseException) -> None:  # noqa: A002 - the event's type
         """Say once per run that a sink raises; it goes on getting events, as it may recover."""
         if id(sink) not in self._broken:
-            self._broken.add(id(sink))
+            self._broken[id(sink)] = None
             _logger.warning(
                 "The event sink %s raised on %s; the run goes on. Further errors of it in this run are not logged.",
                 shown(sink),

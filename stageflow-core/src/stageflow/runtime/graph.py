@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from stageflow.stages.context import StageContext
     from stageflow.stages.pipeline_context import PipelineContext
 
+    Calls = tuple[tuple[Body, ...], tuple[BaseInterceptor, ...]]
+
 __all__ = ["StageGraph", "WideEvents"]
 
 _logger = logging.getLogger("stageflow.interceptors")
@@ -104,6 +106,7 @@ class StageGraph:
         "_by_name",
         "_calls",
         "_sealed",
+        "_watchers",
         "cleanup_timeout",
         "failure_mode",
         "informants",
@@ -117,7 +120,6 @@ class StageGraph:
         "stage_specs",
         "stages",
         "waits",
-        "watchers",
         "wide_events",
     )
 
@@ -179,8 +181,8 @@ class StageGraph:
         self._by_name = {stage.name: stage for stage in self.stages}
         self._asked = list(asked_at_start(self.interceptors))
         self.informants = [one for one in self.interceptors if has_facts(one)]
-        self.watchers = [one for one in self.interceptors if hears_of_failures(one)]
-        self._calls: dict[tuple[int, ...], tuple[Body, ...]] = {}
+        self._watchers = [one for one in self.interceptors if hears_of_failures(one)]
+        self._calls: dict[tuple[int, ...], Calls] = {}
         self._sealed = True
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -219,17 +221,21 @@ class StageGraph:
         active.reverse()
         return active
 
-    def calls(self, active: Sequence[BaseInterceptor]) -> tuple[Body, ...]:
+    def calls(self, active: Sequence[BaseInterceptor]) -> Calls:
         """Return, for every stage, what makes the coroutine of an attempt inside the hooks of *active*.
 
         They are put together once for each choice of interceptors, of which there are few.
+
+        Returns:
+            These, and the interceptors beside the active ones that want to hear of failures.
         """
         key = tuple(map(id, active))
         calls = self._calls.get(key)
         if calls is None:
             inside = compile_chain(active)
-            calls = tuple([inside(stage.name, stage.call) for stage in self.stages])
-            self._calls[key] = calls
+            bodies = tuple([inside(stage.name, stage.call) for stage in self.stages])
+            watchers = tuple([one for one in self._watchers if one not in active])
+            calls = self._calls[key] = bodies, watchers
         return calls
 
     async def run(

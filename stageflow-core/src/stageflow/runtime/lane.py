@@ -17,14 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
     from contextvars import Context
 
+    from stageflow.runtime.compilation import CompiledStage
     from stageflow.runtime.interruption import Interruption
     from stageflow.runtime.scheduler import Scheduler
     from stageflow.stages.context import StageContext
+
+    _Ended = tuple[CompiledStage, StageContext, object, Interruption | None, int]
 
 __all__ = ["TURN_NS", "begun"]
 
 TURN_NS: Final = 500_000
 """How long stages that do not suspend may keep the event loop."""
+
+_A_TURN: Final = object()
 
 
 def begun(scheduler: Scheduler) -> Coroutine[Any, Any, None]:
@@ -38,9 +43,10 @@ def begun(scheduler: Scheduler) -> Coroutine[Any, Any, None]:
     return lane
 
 
-async def _lane(scheduler: Scheduler) -> None:  # noqa: C901, PLR0912, PLR0915 - apart, a stage costs more calls
-    context, run, outcomes, stages, outputs, left, listening = scheduler.for_lanes
+async def _lane(scheduler: Scheduler) -> None:
     gives_way = True  # what is thrown now is meant for the Task, and for no stage
+    last = False
+    ended: _Ended | None = None
     try:
         try:
             await _turn()
@@ -49,83 +55,22 @@ async def _lane(scheduler: Scheduler) -> None:  # noqa: C901, PLR0912, PLR0915 -
         gives_way = False
         task = cast("asyncio.Task[None]", asyncio.current_task())
         request: Any = task if hasattr(task, "_must_cancel") else _Request(task)
-        interrupted: Interruption | None = None
-        last = False
-        turn_ns = now_ns = monotonic_ns()
-        while ready := scheduler.ready:
-            if now_ns - turn_ns > TURN_NS:
-                # No other lane is needed: this one is on its way to whatever is ready.
-                gives_way = True
-                await _turn()
-                gives_way = False
-                turn_ns = now_ns = monotonic_ns()
-                continue
-            number = ready.popleft()
-            stage = stages[number]
-            ctx: StageContext | None
-            if outcomes.plain and stage.regular and attention.generation == outcomes.generation:
-                # The short way in. ``enter`` comes to the same.
-                if listening:
-                    event = outcomes.started.copy()
-                    event["stage"] = stage.name
-                    event["kind"] = stage.kind
-                    outcomes.emitter.send(stage.started, event)
-                    if scheduler.stopping:  # by whoever heard of it
-                        outcomes.keep_out(number)
-                        break
-                ctx = context_of(run, stage.spec, 1)
-            else:
-                ctx = outcomes.enter(number)
-                if ctx is None:
-                    now_ns = monotonic_ns()
-                    continue
-            own = context.copy()
-            value: Any = None
-            error: BaseException | None = None
-            started_ns = monotonic_ns()
-            try:
-                step = outcomes.calls[number](ctx)
-                waiting = own.run(step.send, None)
-            except StopIteration as exc:
-                value = exc.value
-            except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the outcome of the stage
-                error = exc
-            else:
+        while (what := _advance(scheduler, request, ended, last)) is not None:
+            ended = None
+            if what.__class__ is tuple:
+                stage, ctx, own, step, waiting, started_ns = what
+                what = None  # it need not be kept while the stage waits
                 line = scheduler.suspended(task, stage, started_ns)
-                value, error = await _to_its_end(own, step, waiting)
-                turn_ns = monotonic_ns()  # it suspended, so the loop has had its turn
+                value = await _to_its_end(own, step, waiting)
+                interrupted = None
                 if line.pop(task, None) is None or scheduler.stopping:
                     interrupted = scheduler.interruption_of(task)
                 last = interrupted is not None or task.cancelling() > 0
-            now_ns = monotonic_ns()
-            if outcomes.plain and error is None and not last:
-                # The short way out. ``leave`` comes to the same.
-                form, data = PLAIN, value
-                if value.__class__ is StageOutput and value.form.simple:
-                    form, data = value.form, value.data
-                if data.__class__ is dict and (frozen := freeze_flat(data)) is not None:
-                    duration_ms = (now_ns - started_ns) / 1e6
-                    outputs[number] = output_of(form, frozen, duration_ms)
-                    for dependant in stage.dependants:
-                        left[dependant] = waits = left[dependant] - 1
-                        if not waits:
-                            ready.append(dependant)
-                    if listening:
-                        event = outcomes.completed.copy()
-                        event["stage"] = stage.name
-                        event["duration_ms"] = duration_ms
-                        outcomes.emitter.send(stage.completed, event)
-                    if request._must_cancel:  # noqa: SLF001 - also true of a request that was taken back
-                        break  # invariant 2
-                    continue
-            rest = outcomes.leave(ctx, number, value, error, interrupted, now_ns - started_ns)
-            if rest is not None:
+                ended = stage, ctx, value, interrupted, started_ns
+            else:
                 gives_way = True
-                await _in_slices(rest, scheduler)
+                await (_turn() if what is _A_TURN else _in_slices(what, scheduler))
                 gives_way = False
-                turn_ns = monotonic_ns()
-            if last or request._must_cancel:  # noqa: SLF001
-                break
     except GeneratorExit:  # the event loop has gone
         raise
     except BaseException as exc:
@@ -133,8 +78,111 @@ async def _lane(scheduler: Scheduler) -> None:  # noqa: C901, PLR0912, PLR0915 -
             # Somebody has cancelled the Task where no stage is to blame: others take over.
             scheduler.lane_ends()
             raise
-        outcomes.crash(exc)  # an error between stages is nobody's but ours: it ends the run
+        scheduler.outcomes.crash(exc)  # an error between stages is nobody's but ours: it ends the run
     scheduler.lane_ends()
+
+
+def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every stage costs more calls
+    scheduler: Scheduler,
+    request: Any,
+    ended: _Ended | None,
+    last: bool,  # noqa: FBT001 - by position: it is called for every stage that suspends
+) -> Any:
+    """Settle the stage that has *ended*, and run ready stages until there is something to wait for.
+
+    Args:
+        scheduler: Whose ready stages.
+        request: The lane's Task, or what tells of it that somebody has asked it to stop.
+        ended: A stage that had suspended: with its context, what came of it, why it was interrupted, when it began.
+        last: Whether the lane may take no other after it.
+
+    Returns:
+        A tuple: a stage that has suspended, with all that it takes to go on with it. ``_A_TURN``: others must have their
+        turn. A generator: what the end of a stage has left to do, in slices. None: there is no more to do.
+    """
+    context, run, outcomes, stages, outputs, left, listening = scheduler.for_lanes
+    ready = scheduler.ready
+    turn_ns = now_ns = monotonic_ns()
+    stage: CompiledStage | None = None
+    ctx: Any = None  # a StageContext as soon as there is a stage
+    value: Any = None
+    error: BaseException | None = None
+    interrupted: Interruption | None = None
+    started_ns = 0
+    if ended is not None:
+        stage, ctx, value, interrupted, started_ns = ended
+        if value.__class__ is _Raised:
+            value, error = None, value.error
+    elif last:
+        return None
+    while True:
+        if stage is not None:
+            number = stage.number
+            form, data = PLAIN, value
+            if value.__class__ is StageOutput and value.form.simple:
+                form, data = value.form, value.data
+            if (
+                outcomes.plain
+                and data.__class__ is dict
+                and error is None
+                and not last
+                and (frozen := freeze_flat(data)) is not None
+            ):
+                # The short way out. ``leave`` comes to the same.
+                duration_ms = (now_ns - started_ns) / 1e6
+                outputs[number] = output_of(form, frozen, duration_ms)
+                for dependant in stage.dependants:
+                    left[dependant] = waits = left[dependant] - 1
+                    if not waits:
+                        ready.append(dependant)
+                if listening:
+                    event = outcomes.completed.copy()
+                    event["stage"] = stage.name
+                    event["duration_ms"] = duration_ms
+                    outcomes.emitter.send(stage.completed, event)
+            else:
+                rest = outcomes.leave(ctx, number, value, error, interrupted, now_ns - started_ns)
+                if rest is not None:
+                    return rest
+            if last or request._must_cancel:  # noqa: SLF001 - also true of a request that was taken back
+                return None  # invariant 2
+        ready = scheduler.ready
+        if not ready:
+            return None
+        if now_ns - turn_ns > TURN_NS:
+            return _A_TURN  # no other lane is needed: this one is on its way to whatever is ready
+        number = ready.popleft()
+        stage = stages[number]
+        if outcomes.plain and stage.regular and attention.generation == outcomes.generation:
+            # The short way in. ``enter`` comes to the same.
+            if listening:
+                event = outcomes.started.copy()
+                event["stage"] = stage.name
+                event["kind"] = stage.kind
+                outcomes.emitter.send(stage.started, event)
+                if scheduler.stopping:  # by whoever heard of it
+                    outcomes.keep_out(number)
+                    return None
+            ctx = context_of(run, stage.spec, 1)
+        else:
+            ctx = outcomes.enter(number)
+            if ctx is None:
+                stage = None
+                now_ns = monotonic_ns()
+                continue
+        own = context.copy()
+        value = error = None
+        started_ns = monotonic_ns()
+        try:
+            step = outcomes.calls[number](ctx)
+            waiting = own.run(step.send, None)
+        except StopIteration as exc:
+            value = exc.value
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the outcome of the stage
+            error = exc
+        else:
+            return stage, ctx, own, step, waiting, started_ns
+        now_ns = monotonic_ns()
 
 
 @final
@@ -169,28 +217,37 @@ async def _in_slices(rest: Generator[None, None, None], scheduler: Scheduler) ->
             raise
 
 
+@final
+class _Raised:
+    """What a stage has raised, in the place of what it returns."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 @coroutine
 def _to_its_end(
     own: Context, step: Coroutine[Any, Any, object], waiting: object
-) -> Generator[Any, Any, tuple[object, BaseException | None]]:
+) -> Generator[Any, Any, object]:
     """Step a stage that has suspended, each time inside its own context variables.
 
     Returns:
-        What it returned, and what it raised.
+        What it returned, or what it raised.
     """
     while True:
-        go_on: Any = step.send
-        sent: Any = None
+        thrown = None
         try:
-            sent = yield waiting
+            yield waiting
         except GeneratorExit:
             own.run(step.close)
             raise
         except BaseException as exc:  # noqa: BLE001 - the stage handles it
-            go_on, sent = step.throw, exc
+            thrown = exc
         try:
-            waiting = own.run(go_on, sent)
+            waiting = own.run(step.send, None) if thrown is None else own.run(step.throw, thrown)
         except StopIteration as end:
-            return end.value, None
+            return end.value
         except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the outcome of the stage
-            return None, exc
+            return _Raised(exc)

@@ -91,10 +91,11 @@ class Outcomes:
         self.emitter = emitter
         self._stage_limit_ms = stage_limit_ms
         self._attempts: dict[int, int] = {}  # so far, of stages that wait for another one or were cut short
-        self._told: set[int] = set()  # stages whose end has been told though they did not settle
+        # Dicts where sets would do: Python's garbage collector does not look at empty ones.
+        self._told: dict[int, None] = {}  # stages whose end has been told though they did not settle
         self._guards: dict[int, GuardRounds] = {}  # of guards that have rejected something
         self._rounds: dict[int, int] = {}  # of stages that a guard has sent back
-        self._reopened: set[int] = set()  # those of them that have started again, and not ended
+        self._reopened: dict[int, None] = {}  # those of them that have started again, and not ended
         self._places: StagePlaces | None = None
         # Nothing has happened yet but that stages have ended well, and nobody asks for more than their outputs.
         self.plain = graph.wide_events is None
@@ -126,8 +127,7 @@ class Outcomes:
         """Ask the interceptors whether the run concerns them, and take up the calls with the hooks of those."""
         self.generation = attention.generation
         active = self._scheduler.context.run(self._graph.active_in, self.run)
-        self.calls = self._graph.calls(active)
-        self._watchers = [one for one in self._graph.watchers if one not in active]
+        self.calls, self._watchers = self._graph.calls(active)
 
     def leave_queues(self) -> None:
         """The run is ending: nothing waits for a place any more."""
@@ -311,7 +311,7 @@ class Outcomes:
         """Keep an output, forward what came with it, and make ready whoever waited for it last."""
         self.progress.settle(stage, output, self._scheduler.ready, kept)
         if self._reopened:
-            self._reopened.discard(stage.number)
+            self._reopened.pop(stage.number, None)
         if output.artifacts:
             self.run.keep_artifacts(output.artifacts)
         if output.events:
@@ -376,7 +376,7 @@ class Outcomes:
 
     def _cut_short(self, stage: CompiledStage, attempt: int, duration_ms: float) -> None:
         """A stage gave way to the end of the run."""
-        self._told.add(stage.number)
+        self._told[stage.number] = None
         self._emit(stage, vocabulary.STAGE_CANCELLED, {"duration_ms": duration_ms, "attempt": attempt})
 
     def _try_again(
@@ -518,7 +518,7 @@ class Outcomes:
     def _announce(self, stage: CompiledStage) -> None:
         """Tell that a stage starts, or, if a guard has sent it back, that it starts once more."""
         if stage.number in self._rounds:
-            self._reopened.add(stage.number)
+            self._reopened[stage.number] = None
             data = {"kind": stage.kind, "round": self._rounds[stage.number]}
             self._emit(stage, vocabulary.STAGE_RETRYING, data)
             return

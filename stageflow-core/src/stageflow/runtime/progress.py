@@ -50,7 +50,7 @@ class Progress:
         self._stages = stages
         self.left = list(waits)
         self._kept: dict[int, str] = {}  # why stages were kept from starting
-        self._irregular: set[int] = set()  # stages behind something that did not simply succeed
+        self._irregular: dict[int, None] = {}  # stages behind something that did not simply succeed
         self.outputs: list[StageOutput | None] = [None] * len(stages)
 
     def settle(
@@ -65,7 +65,7 @@ class Progress:
             kept: Why it was kept from starting, if it was.
         """
         if output.status is not _OK:
-            self._irregular.update(stage.dependants)
+            self._irregular.update(dict.fromkeys(stage.dependants))
             if kept is not None:
                 self._kept[stage.number] = kept
         self.outputs[stage.number] = output

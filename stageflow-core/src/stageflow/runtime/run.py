@@ -242,7 +242,8 @@ class Run:
         disarm = self._arm()
         try:
             if limit is None:
-                cancelled = await self._run_stages()
+                self._begin()
+                cancelled = await self._outlast()
             else:
                 cancelled = await self._run_stages_under(limit)
             if self._cleanup is not None and self._cleanup.pending_count:
@@ -265,14 +266,14 @@ class Run:
             raise cancelled
         return results
 
-    async def _run_stages(self) -> asyncio.CancelledError | None:
+    def _begin(self) -> None:
+        """Start the stages that wait for nothing."""
         self._begun = True
         self.emit(vocabulary.PIPELINE_STARTED, {"stages": len(self._graph.stages)})
         if self._graph.recording is not None:
             self._recorder = self._record(self._graph.recording)
         self._outcomes.begin(self._scheduler)
         self._scheduler.grow()
-        return await self._outlast(self._scheduler)
 
     async def _run_stages_under(self, limit: ConcurrencyLimit) -> asyncio.CancelledError | None:
         """Run once the graph has room for another run; whatever ends the run ends the waiting, too."""
@@ -295,15 +296,16 @@ class Run:
         if not placed:
             return None
         try:
-            return await self._run_stages()
+            self._begin()
+            return await self._outlast()
         finally:
             limit.leave()
 
-    def _arm(self) -> list[Callable[[], object]]:
+    def _arm(self) -> Sequence[Callable[[], object]]:
         """Listen to whatever may end the run from outside; what is returned undoes that."""
-        disarm: list[Callable[[], object]] = []
         if self._timeout is None and self._token is None and self._context is None and self._parent is None:
-            return disarm
+            return ()
+        disarm: list[Callable[[], object]] = []
         loop, home = asyncio.get_running_loop(), threading.get_ident()
 
         def cancel(reason: str = "the context was marked as cancelled") -> None:
@@ -330,12 +332,12 @@ class Run:
                 cancel()
         return disarm
 
-    async def _outlast(self, scheduler: Scheduler) -> asyncio.CancelledError | None:
+    async def _outlast(self) -> asyncio.CancelledError | None:
         """Wait until the scheduler is idle, also when the caller is cancelled; that ends the run."""
-        cancelled: asyncio.CancelledError | None = None
+        scheduler, cancelled = self._scheduler, None
         while not scheduler.idle:
             try:
-                await scheduler.wait()
+                await scheduler.next_idle()
             except asyncio.CancelledError as exc:
                 cancelled = exc
                 self.stop(self.cancelled("its caller was cancelled"))

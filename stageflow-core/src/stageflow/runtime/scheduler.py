@@ -72,6 +72,7 @@ class Scheduler:
     __slots__ = (
         "_backoffs",
         "_deadlines",
+        "_home",
         "_interrupted",
         "_lanes",
         "_loop",
@@ -97,10 +98,13 @@ class Scheduler:
         self._deadlines: Deadlines[asyncio.Task[None]] | None = None  # of the others
         self._interrupted: dict[asyncio.Task[None], Interruption] = {}  # of both, why they were asked to stop
         self._backoffs: dict[int, asyncio.TimerHandle] = {}
-        self._parked: set[int] = set()  # stages that wait for a place under a limit
+        self._parked: dict[int, None] = {}  # stages that wait for a place under a limit
         self._waiter: asyncio.Future[None] | None = None
         self.ready: deque[int] = deque()
         self.stopping = False
+        # What lanes do between stages, such as calling sinks, is done in a context of their own: it sees nothing of the
+        # stages' variables, and they nothing of its. A Task factory need not know of contexts.
+        self._home = context.copy() if self._loop.get_task_factory() is None else None
         progress = outcomes.progress
         self.for_lanes = (
             context,
@@ -117,11 +121,10 @@ class Scheduler:
         """Whether nothing is left to wait for."""
         return not self._lanes and not self._backoffs and not self._parked
 
-    async def wait(self) -> None:
-        """Wait until idle. May be cancelled, and called again after that."""
-        while not self.idle:
-            self._waiter = self._loop.create_future()
-            await self._waiter
+    def next_idle(self) -> asyncio.Future[None]:
+        """Return what to await until nothing is left to wait for; a new one each time, so that it may be cancelled."""
+        self._waiter = self._loop.create_future()
+        return self._waiter
 
     def grow(self) -> None:
         """Open lanes for ready stages that no lane is on its way to."""
@@ -129,8 +132,10 @@ class Scheduler:
         for _ in range(min(missing, _LANES_AT_ONCE)):
             self._lanes += 1
             self._starting += 1
-            # Created inside the run's context, so that what a lane does between stages sees nothing of theirs.
-            self.context.run(self._loop.create_task, begun(self))
+            if self._home is None:
+                self.context.run(self._loop.create_task, begun(self))
+            else:
+                self._loop.create_task(begun(self), context=self._home)
 
     def lane_begins(self) -> None:
         """A lane takes its first step, or somebody has cancelled it before that."""
@@ -166,7 +171,7 @@ class Scheduler:
 
     def release(self) -> None:
         """The run has ended: let go of what refers to it."""
-        del self.context, self.for_lanes
+        del self.context, self.for_lanes, self._home
 
     def again(self, number: int, delay: float) -> None:
         """Make a stage ready again after *delay* seconds; it holds no lane meanwhile."""
@@ -181,11 +186,11 @@ class Scheduler:
     def park(self, number: int) -> None:
         """Keep the run going for a stage that waits for a place under a limit; it holds no lane meanwhile."""
         if not self.stopping:
-            self._parked.add(number)
+            self._parked[number] = None
 
     def unpark(self, number: int) -> None:
         """Make a parked stage ready again."""
-        self._parked.discard(number)
+        self._parked.pop(number, None)
         self.ready.append(number)
         self.grow()
 

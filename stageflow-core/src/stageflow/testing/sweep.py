@@ -200,7 +200,7 @@ def cancel_everywhere(
     #>   6 runs, 6 cancels delivered; the call ended 6 cancelled
     #>   0 failures
     print(report.points[0].where.partition(" (")[0])
-    #> Scheduler.wait
+    #> Run._outlast
     ```
     """
     title = name or getattr(make, "__qualname__", repr(make)).rpartition("<locals>.")[2]
