@@ -103,7 +103,6 @@ class StageGraph:
 
     __slots__ = (
         "_asked",
-        "_by_name",
         "_calls",
         "_sealed",
         "_watchers",
@@ -119,6 +118,7 @@ class StageGraph:
         "roots",
         "stage_specs",
         "stages",
+        "stages_by_name",
         "waits",
         "wide_events",
     )
@@ -178,7 +178,7 @@ class StageGraph:
             emitter = WideEventEmitter() if wide_event_emitter is None else wide_event_emitter
             self.wide_events = WideEvents(emitter, emit_stage_wide_events, emit_pipeline_wide_event)
         self.limited = max_concurrency is not None or any(stage.limit is not None for stage in self.stages)
-        self._by_name = {stage.name: stage for stage in self.stages}
+        self.stages_by_name = {stage.name: stage for stage in self.stages}
         self._asked = list(asked_at_start(self.interceptors))
         self.informants = [one for one in self.interceptors if has_facts(one)]
         self._watchers = [one for one in self.interceptors if hears_of_failures(one)]
@@ -200,10 +200,10 @@ class StageGraph:
             ConfigurationError: There is none.
         """
         try:
-            return self._by_name[name]
+            return self.stages_by_name[name]
         except (KeyError, TypeError):
             msg = f"Pipeline {self.name!r} has no stage {shown(name)}"
-            fix = close_matches(name, self._by_name) or f"It has {', '.join(self._by_name)}"
+            fix = close_matches(name, self.stages_by_name) or f"It has {', '.join(self.stages_by_name)}"
             raise ConfigurationError(msg, fix=fix) from None
 
     def active_in(self, run: Run) -> list[BaseInterceptor]:

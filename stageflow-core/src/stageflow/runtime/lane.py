@@ -17,12 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
     from contextvars import Context
 
-    from stageflow.runtime.compilation import CompiledStage
     from stageflow.runtime.interruption import Interruption
     from stageflow.runtime.scheduler import Scheduler
-    from stageflow.stages.context import StageContext
-
-    _Ended = tuple[CompiledStage, StageContext, object, Interruption | None, int]
 
 __all__ = ["TURN_NS", "begun"]
 
@@ -30,6 +26,7 @@ TURN_NS: Final = 500_000
 """How long stages that do not suspend may keep the event loop."""
 
 _A_TURN: Final = object()
+_NO_STAGE: tuple[Any, Any, Any, Any, int] = (None, None, None, None, 0)
 
 
 def begun(scheduler: Scheduler) -> Coroutine[Any, Any, None]:
@@ -46,7 +43,7 @@ def begun(scheduler: Scheduler) -> Coroutine[Any, Any, None]:
 async def _lane(scheduler: Scheduler) -> None:
     gives_way = True  # what is thrown now is meant for the Task, and for no stage
     last = False
-    ended: _Ended | None = None
+    ended: Any = _NO_STAGE
     try:
         try:
             await _turn()
@@ -56,7 +53,7 @@ async def _lane(scheduler: Scheduler) -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         request: Any = task if hasattr(task, "_must_cancel") else _Request(task)
         while (what := _advance(scheduler, request, ended, last)) is not None:
-            ended = None
+            ended = _NO_STAGE
             if what.__class__ is tuple:
                 stage, ctx, own, step, waiting, started_ns = what
                 what = None  # it need not be kept while the stage waits
@@ -85,7 +82,7 @@ async def _lane(scheduler: Scheduler) -> None:
 def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every stage costs more calls
     scheduler: Scheduler,
     request: Any,
-    ended: _Ended | None,
+    ended: tuple[Any, Any, Any, Interruption | None, int],
     last: bool,  # noqa: FBT001 - by position: it is called for every stage that suspends
 ) -> Any:
     """Settle the stage that has *ended*, and run ready stages until there is something to wait for.
@@ -93,34 +90,27 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
     Args:
         scheduler: Whose ready stages.
         request: The lane's Task, or what tells of it that somebody has asked it to stop.
-        ended: A stage that had suspended: with its context, what came of it, why it was interrupted, when it began.
+        ended: A stage that had suspended, its context, what came of it, why it was interrupted, when it began.
         last: Whether the lane may take no other after it.
 
     Returns:
-        A tuple: a stage that has suspended, with all that it takes to go on with it. ``_A_TURN``: others must have their
-        turn. A generator: what the end of a stage has left to do, in slices. None: there is no more to do.
+        A tuple: a stage that has suspended, with all that it takes to go on with it. ``_A_TURN``: others must have
+        their turn. A generator: what the end of a stage has left to do, in slices. None: there is no more to do.
     """
-    context, run, outcomes, stages, outputs, left, listening = scheduler.for_lanes
+    context, run, outcomes, stages, settled, took_ns, left, listening = scheduler.for_lanes
     ready = scheduler.ready
     turn_ns = now_ns = monotonic_ns()
-    stage: CompiledStage | None = None
-    ctx: Any = None  # a StageContext as soon as there is a stage
-    value: Any = None
-    error: BaseException | None = None
-    interrupted: Interruption | None = None
-    started_ns = 0
-    if ended is not None:
-        stage, ctx, value, interrupted, started_ns = ended
-        if value.__class__ is _Raised:
-            value, error = None, value.error
-    elif last:
+    stage, ctx, came, interrupted, started_ns = ended
+    value, error = (None, came.error) if came.__class__ is _Raised else (came, None)
+    if last and stage is None:
         return None
     while True:
         if stage is not None:
             number = stage.number
-            form, data = PLAIN, value
-            if value.__class__ is StageOutput and value.form.simple:
-                form, data = value.form, value.data
+            form = PLAIN
+            data: Any = value
+            if data.__class__ is StageOutput and data.form.simple:
+                form, data = data.form, data.data
             if (
                 outcomes.plain
                 and data.__class__ is dict
@@ -129,8 +119,8 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
                 and (frozen := freeze_flat(data)) is not None
             ):
                 # The short way out. ``leave`` comes to the same.
-                duration_ms = (now_ns - started_ns) / 1e6
-                outputs[number] = output_of(form, frozen, duration_ms)
+                took_ns[number] = spent_ns = now_ns - started_ns
+                settled[number] = frozen if form is PLAIN else output_of(form, frozen, spent_ns / 1e6)
                 for dependant in stage.dependants:
                     left[dependant] = waits = left[dependant] - 1
                     if not waits:
@@ -138,7 +128,7 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
                 if listening:
                     event = outcomes.completed.copy()
                     event["stage"] = stage.name
-                    event["duration_ms"] = duration_ms
+                    event["duration_ms"] = spent_ns / 1e6
                     outcomes.emitter.send(stage.completed, event)
             else:
                 rest = outcomes.leave(ctx, number, value, error, interrupted, now_ns - started_ns)
@@ -165,11 +155,12 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
                     return None
             ctx = context_of(run, stage.spec, 1)
         else:
-            ctx = outcomes.enter(number)
-            if ctx is None:
+            entered = outcomes.enter(number)
+            if entered is None:
                 stage = None
                 now_ns = monotonic_ns()
                 continue
+            ctx = entered
         own = context.copy()
         value = error = None
         started_ns = monotonic_ns()

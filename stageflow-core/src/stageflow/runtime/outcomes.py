@@ -152,7 +152,7 @@ class Outcomes:
 
     def release(self) -> None:
         """The run has ended: let go of those who refer to this, so that all is freed without the cyclic collector."""
-        del self.run, self._scheduler
+        del self.run, self._scheduler, self.progress.left
 
     # --- what the scheduler asks ------------------------------------------------------------------------
 
@@ -500,7 +500,7 @@ class Outcomes:
             "max_attempts": loop.policy.max_attempts,
         }
         self.run.emit(vocabulary.GUARD_RETRY_ATTEMPT, data)
-        reason = rounds.exhausted(loop.policy, self.progress.outputs[loop.target])
+        reason = rounds.exhausted(loop.policy, self.progress.output(loop.target))
         if reason is not None:
             self.run.emit(vocabulary.GUARD_RETRY_EXHAUSTED, {**data, "reason": reason})
             return False

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, final
 
+from stageflow.context.frozen import FrozenDict
+from stageflow.stages.output import PLAIN, StageOutput, output_of
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
@@ -11,9 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from stageflow.runtime.compilation import CompiledStage
-    from stageflow.stages.output import StageOutput
 
-__all__ = ["Progress", "SkipReason"]
+__all__ = ["OutputsByName", "Progress", "SkipReason"]
 
 _OK, _SKIP = StageStatus.OK, StageStatus.SKIP
 
@@ -41,17 +43,20 @@ class Progress:
 
     Attributes:
         left: How many dependencies of each stage have not settled, by number.
-        outputs: What settled stages left, by number.
+        settled: What settled stages left, by number: an output, or, of those that ended well and brought nothing else,
+            the data alone, of which ``output`` makes one when somebody asks.
+        took_ns: How long those took, in nanoseconds.
     """
 
-    __slots__ = ("_irregular", "_kept", "_stages", "left", "outputs")
+    __slots__ = ("_irregular", "_kept", "_stages", "left", "settled", "took_ns")
 
     def __init__(self, stages: Sequence[CompiledStage], waits: Sequence[int]) -> None:
         self._stages = stages
         self.left = list(waits)
         self._kept: dict[int, str] = {}  # why stages were kept from starting
         self._irregular: dict[int, None] = {}  # stages behind something that did not simply succeed
-        self.outputs: list[StageOutput | None] = [None] * len(stages)
+        self.settled: list[StageOutput | FrozenDict[str, Any] | None] = [None] * len(stages)
+        self.took_ns = [0] * len(stages)
 
     def settle(
         self, stage: CompiledStage, output: StageOutput, ready: deque[int], kept: str | None = None
@@ -68,19 +73,26 @@ class Progress:
             self._irregular.update(dict.fromkeys(stage.dependants))
             if kept is not None:
                 self._kept[stage.number] = kept
-        self.outputs[stage.number] = output
+        self.settled[stage.number] = output
         left = self.left
         for number in stage.dependants:
             left[number] = waits = left[number] - 1
             if not waits:
                 ready.append(number)
 
+    def output(self, number: int) -> StageOutput | None:
+        """Return what a stage left; None if it has not settled."""
+        output = self.settled[number]
+        if isinstance(output, FrozenDict):
+            output = self.settled[number] = output_of(PLAIN, output, self.took_ns[number] / 1e6)
+        return output
+
     def counts(self) -> dict[str, int]:
         """Return how many stages have settled in each way."""
         counts: dict[str, int] = {}
-        for output in self.outputs:
+        for output in self.settled:
             if output is not None:
-                status = output.form.status
+                status = _OK if isinstance(output, FrozenDict) else output.status
                 counts[status] = counts.get(status, 0) + 1
         return counts
 
@@ -97,7 +109,7 @@ class Progress:
         skipped = missing = False
         kept_count = 0
         for number in (*stage.dependencies, *stage.holders):
-            output = self.outputs[number]
+            output = self.output(number)
             if output is None or output.status is _OK:
                 continue
             kept = self._kept.get(number)
@@ -117,7 +129,7 @@ class Progress:
 
     def route_of(self, stage: CompiledStage) -> object:
         """Return what the router of *stage* chose: a label, several, or (of one that was skipped) none."""
-        output = None if stage.router is None else self.outputs[stage.router]
+        output = None if stage.router is None else self.output(stage.router)
         if output is None or output.status is not _OK:
             return ()
         return output.data["route"] if "route" in output.data else output.data.get("value")
@@ -130,13 +142,43 @@ class Progress:
         for number in members:
             stage = self._stages[number]
             self.left[number] = sum(one in members for one in (*stage.dependencies, *stage.holders))
-            if self.outputs[number] is not None:
+            if self.settled[number] is not None:
                 for dependant in stage.dependants:
                     self.left[dependant] += dependant not in members
             self._kept.pop(number, None)
         for number in members:
-            self.outputs[number] = None
+            self.settled[number] = None
 
     def unsettled(self) -> Iterator[CompiledStage]:
         """Yield the stages that have not settled."""
-        return (stage for stage, output in zip(self._stages, self.outputs, strict=True) if output is None)
+        return (stage for stage, output in zip(self._stages, self.settled, strict=True) if output is None)
+
+
+@final
+class OutputsByName(Mapping[str, StageOutput]):
+    """The outputs of the stages that have settled, in the order of the pipeline.
+
+    Args:
+        progress: Knows them by number.
+        stages: The stages by name.
+    """
+
+    __slots__ = ("_progress", "_stages")
+
+    def __init__(self, progress: Progress, stages: Mapping[str, CompiledStage]) -> None:
+        self._progress = progress
+        self._stages = stages
+
+    def __getitem__(self, name: str) -> StageOutput:
+        output = self._progress.output(self._stages[name].number)
+        if output is None:
+            raise KeyError(name)
+        return output
+
+    def __iter__(self) -> Iterator[str]:
+        settled = self._progress.settled
+        return (name for name, stage in self._stages.items() if settled[stage.number] is not None)
+
+    def __len__(self) -> int:
+        settled = self._progress.settled
+        return len(settled) - settled.count(None)

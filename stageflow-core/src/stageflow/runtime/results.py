@@ -55,7 +55,9 @@ class PipelineResults(Mapping[str, StageOutput]):
         duration_ms: float = 0.0,
         pipeline: str = "",
     ) -> None:
-        self._outputs: dict[str, StageOutput] = dict(require_mapping("PipelineResults", "outputs", outputs))
+        self._outputs: Mapping[str, StageOutput] = dict(
+            require_mapping("PipelineResults", "outputs", outputs)
+        )
         self._run_id: UUID | RunId | None = run_id
         self._error = error
         self._duration_ms = duration_ms
@@ -64,7 +66,7 @@ class PipelineResults(Mapping[str, StageOutput]):
     @classmethod
     def of_run(
         cls,
-        outputs: dict[str, StageOutput],
+        outputs: Mapping[str, StageOutput],
         *,
         run_id: UUID | RunId | None,
         error: RunError | None,
@@ -99,6 +101,12 @@ class PipelineResults(Mapping[str, StageOutput]):
     def pipeline(self) -> str:
         """The pipeline's name."""
         return self._pipeline
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return dict(self), self.run_id, self._error, self._duration_ms, self._pipeline
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._outputs, self._run_id, self._error, self._duration_ms, self._pipeline = state
 
     def __getitem__(self, stage: str) -> StageOutput:
         try:

@@ -18,6 +18,7 @@ from stageflow.observability.ambient import current_trace
 from stageflow.observability.correlation import get_correlation_id
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.outcomes import Outcomes, said
+from stageflow.runtime.progress import OutputsByName
 from stageflow.runtime.results import PipelineResults
 from stageflow.runtime.run_id import RunId
 from stageflow.runtime.scheduler import Scheduler
@@ -187,14 +188,14 @@ class Run:
 
     def inputs_of(self, stage: str) -> StageInputs:
         """Return what *stage* may read."""
-        stages, outputs = self._graph.stages, self._outcomes.progress.outputs
+        stages, output_of = self._graph.stages, self._outcomes.progress.output
         dependencies = self._graph.stage(stage).dependencies
         return StageInputs(
             self.snapshot,
             {
                 stages[number].name: output
                 for number in dependencies
-                if (output := outputs[number]) is not None
+                if (output := output_of(number)) is not None
             },
             self._ports,
             [stages[number].name for number in dependencies],
@@ -427,7 +428,6 @@ class Run:
 
     def _finish(self) -> PipelineResults:
         """Tell what has become of the run, and return what it leaves behind."""
-        outputs = self._outcomes.progress.outputs
         if self._scheduler.stopping and self._begun:
             self._outcomes.tell_left_behind()
         error = self._failure if self._ending is None else self._ending
@@ -435,13 +435,8 @@ class Run:
             error.add_note(
                 f"Before that, stage {self._failure.stage!r} failed: {said(self._failure.original)}"
             )
-        settled = {
-            stage.name: output
-            for stage, output in zip(self._graph.stages, outputs, strict=True)
-            if output is not None
-        }
         results = PipelineResults.of_run(
-            settled,
+            OutputsByName(self._outcomes.progress, self._graph.stages_by_name),
             run_id=self._run_id if self._snapshot is None else self._snapshot.pipeline_run_id,
             error=error,
             duration_ms=(monotonic_ns() - self.timer.started_ns) / 1e6,

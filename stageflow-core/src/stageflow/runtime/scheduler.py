@@ -111,7 +111,8 @@ class Scheduler:
             outcomes.run,
             outcomes,
             outcomes.stages,
-            progress.outputs,
+            progress.settled,
+            progress.took_ns,
             progress.left,
             outcomes.listening,
         )
