@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from stageflow.protocols import EventSink
 
-__all__ = ["RunEmitter", "RunEvent"]
+__all__ = ["SILENT", "RunEmitter", "RunEvent"]
 
 _logger = logging.getLogger("stageflow.events")
 _STAMP_NS: Final = 1_000_000
@@ -88,7 +88,7 @@ class RunEmitter:
     )
 
     def __init__(self, sinks: Iterable[EventSink], base: Callable[[], Mapping[str, Any]]) -> None:
-        self._sinks = tuple(sink for sink in sinks if sink.__class__ is not NoOpEventSink)
+        self._sinks = tuple([sink for sink in sinks if sink.__class__ is not NoOpEventSink])
         self._many = len(self._sinks) > 1
         self.listening = bool(self._sinks)
         self._base: Mapping[str, Any] = base() if self.listening else {}
@@ -148,3 +148,7 @@ class RunEmitter:
                 shown(type),
                 exc_info=error,
             )
+
+
+SILENT: Final = RunEmitter((), dict)
+"""The emitter of all runs that nobody listens to."""

@@ -110,6 +110,7 @@ class StageGraph:
         "failure_mode",
         "informants",
         "interceptors",
+        "is_asking",
         "limited",
         "max_concurrency",
         "max_runs",
@@ -180,6 +181,7 @@ class StageGraph:
         self.limited = max_concurrency is not None or any(stage.limit is not None for stage in self.stages)
         self.stages_by_name = {stage.name: stage for stage in self.stages}
         self._asked = list(asked_at_start(self.interceptors))
+        self.is_asking = bool(self._asked)
         self.informants = [one for one in self.interceptors if has_facts(one)]
         self._watchers = [one for one in self.interceptors if hears_of_failures(one)]
         self._calls: dict[tuple[int, ...], Calls] = {}

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from time import monotonic_ns
 from types import coroutine
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from stageflow.context.frozen import freeze_flat
 from stageflow.interceptors.base import attention
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stageflow.runtime.interruption import Interruption
     from stageflow.runtime.scheduler import Scheduler
 
-__all__ = ["TURN_NS", "begun"]
+__all__ = ["TURN_NS", "run_lane"]
 
 TURN_NS: Final = 500_000
 """How long stages that do not suspend may keep the event loop."""
@@ -29,18 +29,12 @@ _A_TURN: Final = object()
 _NO_STAGE: tuple[Any, Any, Any, Any, int] = (None, None, None, None, 0)
 
 
-def begun(scheduler: Scheduler) -> Coroutine[Any, Any, None]:
-    """Return a lane, to be made into a Task: it runs ready stages until none is left; ``scheduler`` has the picture.
+async def run_lane(scheduler: Scheduler) -> None:
+    """Run ready stages until none is left; ``scheduler`` has the picture.
 
-    It has begun already, and waits for its Task: so it hears of it when the Task is cancelled before its first step.
-    A done callback would be the only other way.
+    Whoever makes a Task of it sends it its first ``None`` before that: so it has begun, and hears of it when the Task
+    is cancelled before its first step. A done callback would be the only other way.
     """
-    lane = _lane(scheduler)
-    lane.send(None)
-    return lane
-
-
-async def _lane(scheduler: Scheduler) -> None:
     gives_way = True  # what is thrown now is meant for the Task, and for no stage
     last = False
     ended: Any = _NO_STAGE
@@ -48,9 +42,9 @@ async def _lane(scheduler: Scheduler) -> None:
         try:
             await _turn()
         finally:
-            scheduler.lane_begins()
+            scheduler.starting -= 1
         gives_way = False
-        task = cast("asyncio.Task[None]", asyncio.current_task())
+        task: Any = asyncio.current_task()
         request: Any = task if hasattr(task, "_must_cancel") else _Request(task)
         while (what := _advance(scheduler, request, ended, last)) is not None:
             ended = _NO_STAGE
@@ -99,18 +93,24 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
     """
     context, run, outcomes, stages, settled, took_ns, left, listening = scheduler.for_lanes
     ready = scheduler.ready
-    turn_ns = now_ns = monotonic_ns()
+    now_ns = monotonic_ns()
+    turn_ends_ns = now_ns + TURN_NS
     stage, ctx, came, interrupted, started_ns = ended
     value, error = (None, came.error) if came.__class__ is _Raised else (came, None)
-    if last and stage is None:
+    if stage is not None:
+        number = stage.number
+    elif last:
         return None
+    else:
+        number = 0
     while True:
         if stage is not None:
-            number = stage.number
             form = PLAIN
             data: Any = value
-            if data.__class__ is StageOutput and data.form.simple:
-                form, data = data.form, data.data
+            if data.__class__ is StageOutput:
+                form = data.form
+                if form.simple:
+                    data = data.data
             if (
                 outcomes.plain
                 and data.__class__ is dict
@@ -139,7 +139,7 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
         ready = scheduler.ready
         if not ready:
             return None
-        if now_ns - turn_ns > TURN_NS:
+        if now_ns > turn_ends_ns:
             return _A_TURN  # no other lane is needed: this one is on its way to whatever is ready
         number = ready.popleft()
         stage = stages[number]

@@ -126,8 +126,9 @@ class Outcomes:
     def _attach(self) -> None:
         """Ask the interceptors whether the run concerns them, and take up the calls with the hooks of those."""
         self.generation = attention.generation
-        active = self._scheduler.context.run(self._graph.active_in, self.run)
-        self.calls, self._watchers = self._graph.calls(active)
+        graph = self._graph
+        active = self._scheduler.context.run(graph.active_in, self.run) if graph.is_asking else ()
+        self.calls, self._watchers = graph.calls(active)
 
     def leave_queues(self) -> None:
         """The run is ending: nothing waits for a place any more."""

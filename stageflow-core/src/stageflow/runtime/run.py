@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 from stageflow.errors import OverloadError, PipelineCancelled, RunTimeoutError, StageExecutionError
 from stageflow.events import vocabulary
-from stageflow.events.emitter import RunEmitter
+from stageflow.events.emitter import SILENT, RunEmitter
+from stageflow.events.sink import NoOpEventSink
 from stageflow.observability.ambient import current_trace
 from stageflow.observability.correlation import get_correlation_id
 from stageflow.runtime.failure import FailureMode
@@ -112,9 +113,11 @@ class Run:
         parent = _current.get()
         # A Task that outlives the run it was started in may run pipelines; they are nobody's children.
         self._parent = None if parent is None or parent.ended else parent
-        self._emitter = RunEmitter(
-            (self.event_sink,) if reader is None else (self.event_sink, reader), self._identity
-        )
+        if reader is None and self.event_sink.__class__ is NoOpEventSink:
+            self._emitter = SILENT
+        else:
+            sinks = (self.event_sink,) if reader is None else (self.event_sink, reader)
+            self._emitter = RunEmitter(sinks, self._identity)
         self.depth: int = 0 if self._parent is None else self._parent.depth + 1
         """How many runs there are above this one."""
         if self._context is not None and self._context.depth > self.depth:

@@ -33,7 +33,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, final
 
 from stageflow.runtime.interruption import Interruption
-from stageflow.runtime.lane import begun
+from stageflow.runtime.lane import run_lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,13 +77,13 @@ class Scheduler:
         "_lanes",
         "_loop",
         "_parked",
-        "_starting",
         "_suspended",
         "_waiter",
         "context",
         "for_lanes",
         "outcomes",
         "ready",
+        "starting",
         "stopping",
     )
 
@@ -92,7 +92,7 @@ class Scheduler:
         self.context = context
         self._loop = asyncio.get_running_loop()
         self._lanes = 0  # that have been created and not ended
-        self._starting = 0  # of those, the ones that have not begun
+        self.starting = 0  # of those, the ones whose Tasks have not taken their first step
         # Tasks whose stage has suspended, and is under no limit, or over it:
         self._suspended: dict[asyncio.Task[None], float] = {}
         self._deadlines: Deadlines[asyncio.Task[None]] | None = None  # of the others
@@ -129,18 +129,20 @@ class Scheduler:
 
     def grow(self) -> None:
         """Open lanes for ready stages that no lane is on its way to."""
-        missing = len(self.ready) - self._starting
-        for _ in range(min(missing, _LANES_AT_ONCE)):
-            self._lanes += 1
-            self._starting += 1
-            if self._home is None:
-                self.context.run(self._loop.create_task, begun(self))
+        missing = len(self.ready) - self.starting
+        if missing <= 0:
+            return
+        missing = min(missing, _LANES_AT_ONCE)
+        self._lanes += missing
+        self.starting += missing
+        create_task, home = self._loop.create_task, self._home
+        for _ in range(missing):
+            lane = run_lane(self)
+            lane.send(None)
+            if home is None:
+                self.context.run(create_task, lane)
             else:
-                self._loop.create_task(begun(self), context=self._home)
-
-    def lane_begins(self) -> None:
-        """A lane takes its first step, or somebody has cancelled it before that."""
-        self._starting -= 1
+                create_task(lane, context=home)
 
     def lane_ends(self) -> None:
         """A lane takes no further step."""
@@ -236,7 +238,7 @@ class Scheduler:
             if spent_ns > _NEGLIGIBLE_NS:
                 began -= spent_ns / 1e9
             line = self._deadlines.add(task, limit, began)
-        if len(self.ready) > self._starting:
+        if len(self.ready) > self.starting:
             self.grow()
         return line
 
