@@ -112,15 +112,16 @@ def compile_stages(
     stages = [_compile_stage(number, spec, interceptors) for number, spec in enumerate(specs)]
     dependants: list[list[int]] = [[] for _ in specs]
     for stage in stages:
-        stage.dependencies = tuple(ids[name] for name in dict.fromkeys(stage.spec.dependencies))
+        stage.dependencies = tuple([ids[name] for name in dict.fromkeys(stage.spec.dependencies)])
         for dependency in stage.dependencies:
             dependants[dependency].append(stage.number)
         if stage.spec.route:
             router, labels = _routing(stage.spec, [specs[number] for number in stage.dependencies])
             stage.router, stage.labels = ids[router], labels
-    for stage in stages:
         optional = stage.spec.optional
-        stage.needed = sum(specs[number].name not in optional for number in stage.dependencies)
+        stage.needed = len(stage.dependencies)
+        if optional:
+            stage.needed = sum(specs[number].name not in optional for number in stage.dependencies)
     if guard_retry is not None:
         for guard, held in _loops(stages, ids, dependants, guard_retry).items():
             for number in held:

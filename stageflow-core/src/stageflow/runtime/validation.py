@@ -55,8 +55,10 @@ def find_problems(specs: Sequence[StageSpec]) -> list[BuildProblem]:
         return [BuildProblem("SF-BUILD-EMPTY", "The pipeline has no stages", fix=fix)]
     problems: list[BuildProblem] = []
     by_name: dict[str, StageSpec] = {}
+    in_order = True  # every stage comes after those that it depends on: so nobody waits in a circle
     for spec in specs:
         problems += _own_problems(spec)
+        in_order = in_order and all(one in by_name for one in filter(_is_text, spec.dependencies))
         if not isinstance(spec.name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             continue
         if spec.name in by_name:
@@ -70,15 +72,19 @@ def find_problems(specs: Sequence[StageSpec]) -> list[BuildProblem]:
         problems += _dependency_problems(spec, by_name, hints)
         if spec.route and all(map(_is_text, spec.route)):
             problems += _route_problems(spec, by_name)
-    edges = {
-        name: [one for one in filter(_is_text, spec.dependencies) if one in by_name and one != name]
-        for name, spec in by_name.items()
-    }
-    for cycle in find_cycles(edges):
+    for cycle in [] if in_order else find_cycles(_edges(by_name)):
         message = f"Stages wait for each other: {' -> '.join([*cycle, cycle[0]])}"
         fix = f"Remove one of these dependencies, for example {cycle[1]!r} from {cycle[0]!r}"
         problems.append(BuildProblem("SF-BUILD-CYCLE", message, fix=fix, stages=cycle))
     return problems
+
+
+def _edges(known: Mapping[str, StageSpec]) -> dict[str, list[str]]:
+    """Return, for every stage, which others it depends on, as far as these are known."""
+    return {
+        name: [one for one in filter(_is_text, spec.dependencies) if one in known and one != name]
+        for name, spec in known.items()
+    }
 
 
 def _route_problems(spec: StageSpec, known: Mapping[str, StageSpec]) -> Iterator[BuildProblem]:
