@@ -92,14 +92,14 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
         their turn. A generator: what the end of a stage has left to do, in slices. None: there is no more to do.
     """
     context, run, outcomes, stages, settled, took_ns, left, listening = scheduler.for_lanes
-    ready = scheduler.ready
+    ready, calls, generation = scheduler.ready, outcomes.calls, outcomes.generation
     now_ns = monotonic_ns()
     turn_ends_ns = now_ns + TURN_NS
     stage, ctx, came, interrupted, started_ns = ended
     value, error = (None, came.error) if came.__class__ is _Raised else (came, None)
     if stage is not None:
         number = stage.number
-    elif last:
+    elif last or request._must_cancel:  # noqa: SLF001
         return None
     else:
         number = 0
@@ -143,7 +143,7 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
             return _A_TURN  # no other lane is needed: this one is on its way to whatever is ready
         number = ready.popleft()
         stage = stages[number]
-        if outcomes.plain and stage.regular and attention.generation == outcomes.generation:
+        if outcomes.plain and stage.regular and attention.generation == generation:
             # The short way in. ``enter`` comes to the same.
             if listening:
                 event = outcomes.started.copy()
@@ -161,11 +161,12 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
                 now_ns = monotonic_ns()
                 continue
             ctx = entered
+            calls, generation = outcomes.calls, outcomes.generation
         own = context.copy()
         value = error = None
         started_ns = monotonic_ns()
         try:
-            step = outcomes.calls[number](ctx)
+            step = calls[number](ctx)
             waiting = own.run(step.send, None)
         except StopIteration as exc:
             value = exc.value

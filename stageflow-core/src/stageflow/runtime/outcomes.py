@@ -66,13 +66,13 @@ class Outcomes:
         "_reopened",
         "_rounds",
         "_scheduler",
-        "_stage_limit_ms",
         "_told",
         "_watchers",
         "calls",
         "completed",
         "emitter",
         "generation",
+        "limit_ms",
         "listening",
         "plain",
         "progress",
@@ -89,7 +89,7 @@ class Outcomes:
         self.run = run
         self._graph = graph
         self.emitter = emitter
-        self._stage_limit_ms = stage_limit_ms
+        self.limit_ms = stage_limit_ms
         self._attempts: dict[int, int] = {}  # so far, of stages that wait for another one or were cut short
         # Dicts where sets would do: Python's garbage collector does not look at empty ones.
         self._told: dict[int, None] = {}  # stages whose end has been told though they did not settle
@@ -198,9 +198,9 @@ class Outcomes:
 
     def limit_of(self, stage: CompiledStage) -> float | None:
         """Return the limit of an attempt of *stage* in this run, in seconds."""
-        if self._stage_limit_ms is None:
+        if self.limit_ms is None:
             return stage.timeout
-        return self._stage_limit_ms / 1000 if self._stage_limit_ms > 0 else None
+        return self.limit_ms / 1000 if self.limit_ms > 0 else None
 
     def leave(
         self,

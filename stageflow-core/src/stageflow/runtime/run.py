@@ -141,7 +141,7 @@ class Run:
         context.run(_current.set, self)
         limit_ms = self.data.get("_timeout_ms") if self.data else None
         self._outcomes = Outcomes(self, graph, self._emitter, limit_ms)
-        self._scheduler = Scheduler(self._outcomes, context)
+        self._scheduler = Scheduler(self._outcomes, context, graph.name)
 
     # --- what the contexts of its stages see ------------------------------------------------------------
 

@@ -67,6 +67,7 @@ class Scheduler:
     Args:
         outcomes: Says how an attempt begins and what its end means.
         context: The context variables that every stage gets a copy of.
+        name: What the Tasks are called. One that asyncio makes up takes a while to format.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class Scheduler:
         "_interrupted",
         "_lanes",
         "_loop",
+        "_name",
         "_parked",
         "_suspended",
         "_waiter",
@@ -87,9 +89,10 @@ class Scheduler:
         "stopping",
     )
 
-    def __init__(self, outcomes: Outcomes, context: Context) -> None:
+    def __init__(self, outcomes: Outcomes, context: Context, name: str) -> None:
         self.outcomes = outcomes
         self.context = context
+        self._name = name
         self._loop = asyncio.get_running_loop()
         self._lanes = 0  # that have been created and not ended
         self.starting = 0  # of those, the ones whose Tasks have not taken their first step
@@ -135,14 +138,14 @@ class Scheduler:
         missing = min(missing, _LANES_AT_ONCE)
         self._lanes += missing
         self.starting += missing
-        create_task, home = self._loop.create_task, self._home
+        create_task, home, name = self._loop.create_task, self._home, self._name
         for _ in range(missing):
             lane = run_lane(self)
             lane.send(None)
             if home is None:
                 self.context.run(create_task, lane)
             else:
-                create_task(lane, context=home)
+                create_task(lane, name=name, context=home)
 
     def lane_ends(self) -> None:
         """A lane takes no further step."""
@@ -222,7 +225,7 @@ class Scheduler:
             Where its Task is kept until it is interrupted. Who ends takes itself out.
         """
         line = self._suspended
-        limit = self.outcomes.limit_of(stage)
+        limit = stage.timeout if self.outcomes.limit_ms is None else self.outcomes.limit_of(stage)
         if limit is None or self.stopping:
             line[task] = 0.0
             if self.stopping:  # the stage itself stopped the run while it ran inline
