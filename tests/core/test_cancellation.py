@@ -37,6 +37,32 @@ async def forever(ctx):
 
 
 @pytest.mark.asyncio
+async def test_the_caller_is_cancelled_when_only_cleanup_is_left(sink):
+    cleaning, cleaned = asyncio.Event(), []
+
+    async def stage(ctx):
+        async def clean():
+            cleaning.set()
+            await asyncio.sleep(0.01)
+            cleaned.append(ctx.stage_name)
+
+        ctx.register_cleanup(clean)
+
+    run = asyncio.ensure_future(Pipeline().with_stage("s", stage, K).run(sink=sink))
+    await cleaning.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert cleaned == ["s"]
+    last = sink.events[-1]
+    assert (last.type, last.data["cancelled_by"], last.data["stage_counts"]) == (
+        "pipeline.cancelled",
+        PipelineCancelled.EXTERNAL,
+        {"ok": 1},
+    )
+
+
+@pytest.mark.asyncio
 async def test_a_stage_cancels_the_run(sink):
     async def quits(ctx):
         return StageOutput.cancel("enough", {"so_far": 3})

@@ -359,6 +359,8 @@ class Run:
             failed.extend((await cleanup.run_all(timeout=self._graph.cleanup_timeout))[1])
 
         cancelled = await self._insist(run_all())
+        if cancelled is not None:
+            self.stop(self.cancelled("its caller was cancelled"))
         for name, error in failed:
             run_id = self.snapshot.pipeline_run_id
             _logger.warning("The cleanup %r of run %s failed", name, run_id, exc_info=error)
