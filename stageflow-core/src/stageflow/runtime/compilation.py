@@ -44,6 +44,7 @@ class CompiledStage:
         kind: What it is for, as events say it.
         started: The type of the event that it starts.
         completed: The type of the event that it has ended well.
+        declared: The names of the stages that it may read.
         dependencies: The stages it waits for and may read.
         holders: Guards it waits for because they may send back what it depends on.
         waits_for: How many stages it waits for in all.
@@ -61,6 +62,7 @@ class CompiledStage:
     __slots__ = (
         "call",
         "completed",
+        "declared",
         "dependants",
         "dependencies",
         "holders",
@@ -89,6 +91,7 @@ class CompiledStage:
         self.started = vocabulary.stage_event(spec.name, vocabulary.STAGE_STARTED)
         self.completed = vocabulary.stage_event(spec.name, vocabulary.STAGE_COMPLETED)
         self.regular = spec.when is None and not spec.route
+        self.declared = frozenset(spec.dependencies)
         self.dependencies: tuple[int, ...] = ()
         self.holders: tuple[int, ...] = ()
         self.waits_for = 0

@@ -8,7 +8,7 @@ from time import monotonic_ns
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Final, final
 
-from stageflow.context.frozen import freeze_flat
+from stageflow.context.frozen import freeze_small
 from stageflow.interceptors.base import attention
 from stageflow.stages.context import context_of
 from stageflow.stages.output import PLAIN, StageOutput, output_of
@@ -116,7 +116,7 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
                 and data.__class__ is dict
                 and error is None
                 and not last
-                and (frozen := freeze_flat(data)) is not None
+                and (frozen := freeze_small(data)) is not None
             ):
                 # The short way out. ``leave`` comes to the same.
                 took_ns[number] = spent_ns = now_ns - started_ns

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from stageflow.context.frozen import FrozenDict, freeze_flat, freeze_in_slices
+from stageflow.context.frozen import FrozenDict, freeze_in_slices, freeze_small
 from stageflow.errors import (
     OverloadError,
     PipelineCancelled,
@@ -239,8 +239,8 @@ class Outcomes:
         except Exception as exc:  # noqa: BLE001 - what a stage returns may be anything; then the stage fails
             self._end_badly(stage, ctx, exc, interrupted, duration_ms)
             return None
-        frozen = freeze_flat(data) if data.__class__ is dict else data
-        if frozen is None:  # it holds containers, of whatever size
+        frozen = freeze_small(data) if data.__class__ is dict else data
+        if frozen is None:  # it holds containers, large ones
             return self._freeze_and_settle(stage, ctx, output, data, interrupted, duration_ms)
         self._settle(stage, output.settled(frozen, duration_ms), ctx)
         return None

@@ -23,7 +23,7 @@ from stageflow.runtime.progress import OutputsByName
 from stageflow.runtime.results import PipelineResults
 from stageflow.runtime.run_id import RunId
 from stageflow.runtime.scheduler import Scheduler
-from stageflow.stages.inputs import StageInputs
+from stageflow.stages.inputs import inputs_in_run
 from stageflow.stages.pipeline_context import PipelineContext
 from stageflow.stages.stage import StageStatus
 from stageflow.stages.timer import PipelineTimer
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from stageflow.runtime.recording import Recording, RunRecorder
     from stageflow.runtime.request import RunRequest
     from stageflow.stages.context import StageContext
+    from stageflow.stages.inputs import StageInputs
     from stageflow.stages.output import StageArtifact, StageOutput
 
 __all__ = ["Run", "current_run"]
@@ -192,18 +193,14 @@ class Run:
     def inputs_of(self, stage: str) -> StageInputs:
         """Return what *stage* may read."""
         stages, output_of = self._graph.stages, self._outcomes.progress.output
-        dependencies = self._graph.stage(stage).dependencies
-        return StageInputs(
-            self.snapshot,
-            {
-                stages[number].name: output
-                for number in dependencies
-                if (output := output_of(number)) is not None
-            },
-            self._ports,
-            [stages[number].name for number in dependencies],
-            stage,
-        )
+        compiled = self._graph.stage(stage)
+        dependencies = compiled.dependencies
+        outputs = {
+            stages[number].name: output
+            for number in dependencies
+            if (output := output_of(number)) is not None
+        }
+        return inputs_in_run(self.snapshot, outputs, self._ports, compiled.declared, stage)
 
     def facts(self, stage: StageContext, started_ns: int) -> Sequence[MutableMapping[str, Any]]:
         """Return what interceptors know of an attempt that began at *started_ns*, the outermost's first."""

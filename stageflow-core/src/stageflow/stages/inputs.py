@@ -22,6 +22,7 @@ __all__ = [
     "UndeclaredDependencyError",
     "create_stage_inputs",
     "create_stage_ports",
+    "inputs_in_run",
 ]
 
 
@@ -159,6 +160,25 @@ _set_ports = _slots["ports"].__set__
 _set_declared_deps = _slots["declared_deps"].__set__
 _set_stage_name = _slots["stage_name"].__set__
 _set_strict = _slots["strict"].__set__
+_new = object.__new__
+
+
+def inputs_in_run(
+    snapshot: ContextSnapshot,
+    outputs: Mapping[str, StageOutput],
+    ports: Any,
+    declared: frozenset[str],
+    stage: str,
+) -> StageInputs:
+    """Make the inputs of a stage in a run, unchecked."""
+    inputs = _new(StageInputs)
+    _set_snapshot(inputs, snapshot)
+    _set_prior_outputs(inputs, outputs)
+    _set_ports(inputs, ports)
+    _set_declared_deps(inputs, declared)
+    _set_stage_name(inputs, stage)
+    _set_strict(inputs, True)
+    return inputs
 
 
 def _names(declared: Any) -> frozenset[str]:

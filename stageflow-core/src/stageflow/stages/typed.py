@@ -38,12 +38,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final, get_type_hints, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final, get_origin, get_type_hints, overload
 
 from stageflow.context.frozen import freeze
 from stageflow.errors import BuildProblem, ConfigurationError, MissingInputError, StageContractError
 from stageflow.stages.annotations import accepts, assignable, shown, without
-from stageflow.stages.output import NO_VALUE, StageOutput
+from stageflow.stages.output import NO_VALUE, StageOutput, form_of_value, output_of
 from stageflow.stages.spec import StageSpec
 from stageflow.stages.stage import StageKind, StageStatus
 
@@ -131,7 +131,17 @@ class StageDef(Generic[T_co]):
     ```
     """
 
-    __slots__ = ("_by_position", "_context", "_hints", "_options", "function", "kind", "name", "uses")
+    __slots__ = (
+        "_by_position",
+        "_context",
+        "_hints",
+        "_options",
+        "_returns",
+        "function",
+        "kind",
+        "name",
+        "uses",
+    )
 
     def __init__(
         self, function: Callable[..., Awaitable[object]], name: str, kind: StageKind, options: dict[str, Any]
@@ -141,6 +151,7 @@ class StageDef(Generic[T_co]):
         self.function = function
         self._options = options
         self._hints: dict[str, Any] | None = None
+        self._returns: Any = None  # the class that nearly all values have, if there is one
         parameters = inspect.signature(function).parameters
         self.uses: dict[str, _Use] = {
             key: parameter.default
@@ -207,13 +218,13 @@ class StageDef(Generic[T_co]):
         if isinstance(value, StageOutput):
             return value
         wanted = self.hints().get("return", Any)
-        if not accepts(wanted, value):
+        if value.__class__ is not self._returns and not accepts(wanted, value):
             what = f"It returned {type(value).__name__}, but its signature promises {shown(wanted)}"
             raise StageContractError(
                 self.name, what, fix="Return the promised type, or correct the annotation"
             )
         value = freeze(value)
-        return StageOutput(StageStatus.OK, _wire_form(value), value=value)
+        return output_of(form_of_value(value), _wire_form(value))
 
     def _from_data(self, data: Mapping[str, Any]) -> T_co:
         """Rebuild the typed value from plain data, as after a stage that returned a ``StageOutput``."""
@@ -239,6 +250,8 @@ class StageDef(Generic[T_co]):
         """
         if self._hints is None:
             self._hints = get_type_hints(self.function, include_extras=True)
+            wanted = self._hints.get("return")
+            self._returns = get_origin(wanted) or wanted
         return self._hints
 
     def problems(self, dependencies: Iterable[str]) -> list[BuildProblem]:
