@@ -22,6 +22,7 @@ from stageflow.context.frozen import (
     ReadOnlySet,
     freeze,
     freeze_in_slices,
+    freeze_small,
     thaw,
 )
 from stageflow.errors import ReadOnlyDataError, RunError
@@ -104,6 +105,25 @@ def test_slices_give_what_freeze_gives(value: Any, items: int) -> None:
     _, frozen = finish(freeze_in_slices(value, items=items))
     assert frozen == freeze(value)
     assert is_frozen(frozen)
+
+
+@given(st.dictionaries(st.text(), VALUES))
+def test_what_is_small_is_frozen_in_one_go(value: dict[str, Any]) -> None:
+    frozen = freeze_small(value)
+    assert frozen == freeze(value)
+    assert is_frozen(frozen)
+    assert type(frozen) is FrozenDict
+
+
+def test_what_is_large_or_deep_or_inside_itself_is_left_to_others() -> None:
+    deep: list[Any] = []
+    for _ in range(50):
+        deep = [deep]
+    inside: dict[str, Any] = {}
+    inside["inside"] = [inside]
+    for value in ({"a": [0] * 65}, {"a": [[n] for n in range(65)]}, {"a": deep}, inside):
+        assert freeze_small(value) is None
+    assert freeze_small(dict.fromkeys(range(10_000), 0)) == dict.fromkeys(range(10_000), 0)  # a copy, in C
 
 
 @given(VALUES)
