@@ -364,12 +364,14 @@ def test_a1_28_a_layered_graph_is_linted_in_linear_time():
     """Twice the layers are twice the work, though there are far more than twice the paths."""
 
     def lint(layers):
-        pipeline, below = Pipeline(), []
+        layered, below = [], []
         for layer in range(layers):
             names = [f"{layer}.{number}" for number in range(3)]
-            for name in names:
-                pipeline = pipeline.with_stage(name, nothing, K, below)
+            layered += [(name, below) for name in names]
             below = names
+        pipeline = Pipeline()
+        for name, dependencies in reversed(layered):  # in order, there would be no cycle to look for
+            pipeline = pipeline.with_stage(name, nothing, K, dependencies)
         assert lint_pipeline(pipeline).valid
 
     lint(2)
