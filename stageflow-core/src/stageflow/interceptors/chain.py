@@ -94,12 +94,12 @@ def asked_at_start(
 
 def has_facts(interceptor: BaseInterceptor) -> bool:
     """Say whether an interceptor knows something that others find in ``ctx.data``."""
-    return _overrides(interceptor, "facts")
+    return hasattr(interceptor, "facts") and _overrides(interceptor, "facts")
 
 
 def hears_of_failures(interceptor: BaseInterceptor) -> bool:
     """Say whether an interceptor wants to be told of failures in runs that do not concern it otherwise."""
-    return _overrides(interceptor, "failed")
+    return hasattr(interceptor, "failed") and _overrides(interceptor, "failed")
 
 
 def compile_chain(interceptors: Sequence[BaseInterceptor]) -> Callable[[str, Body], Body]:
@@ -199,7 +199,7 @@ class _Section:
         stage: The stage.
         links: The interceptors, outermost first. Only the last may have an ``around``.
         body: The body of the stage.
-        rest: The sections further in; None if the body is all that is left.
+        rest: The section further in, with all that is in it; None if the body is all that is left.
     """
 
     __slots__ = ("_body", "_links", "_rest", "_stage", "_whole")
@@ -245,7 +245,7 @@ class _Section:
                 if self._whole:
                     output = invocation.body_output = as_output(name, await self._body(stage))
                 else:
-                    output = await self._inner(entered[-1], invocation)
+                    output = await self._around(self._links[-1], entered[-1], invocation)
         except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - the hooks hear of it, then it is raised
             error = exc
         for ctx in reversed(entered):
@@ -269,13 +269,6 @@ class _Section:
         if error is not None:
             raise error
         return output
-
-    async def _inner(self, ctx: InterceptorContext, invocation: Invocation) -> StageOutput:
-        """Run the rest of the chain, inside the ``around`` of the last interceptor if it has one."""
-        link = self._links[-1]
-        if link.around is not None:
-            return await self._around(link, ctx, invocation)
-        return await self._further_in(invocation)
 
     async def _further_in(self, invocation: Invocation) -> StageOutput:
         if self._rest is not None:

@@ -50,17 +50,19 @@ async def run_lane(scheduler: Scheduler) -> None:
             ended = _NO_STAGE
             if what.__class__ is tuple:
                 stage, ctx, own, step, waiting, started_ns = what
-                what = None  # it need not be kept while the stage waits
+                to_its_end = _to_its_end(own, step, waiting)
+                what = waiting = None  # which need not be kept while the stage waits
                 line = scheduler.suspended(task, stage, started_ns)
-                value = await _to_its_end(own, step, waiting)
+                value = await to_its_end
                 interrupted = None
                 if line.pop(task, None) is None or scheduler.stopping:
                     interrupted = scheduler.interruption_of(task)
                 last = interrupted is not None or task.cancelling() > 0
                 ended = stage, ctx, value, interrupted, started_ns
+                value = None
             else:
                 gives_way = True
-                await (_turn() if what is _A_TURN else _in_slices(what, scheduler))
+                await (_turn() if what is _A_TURN else _in_slices(what, scheduler, last))
                 gives_way = False
     except GeneratorExit:  # the event loop has gone
         raise
@@ -132,8 +134,8 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
                     outcomes.emitter.send(stage.completed, event)
             else:
                 rest = outcomes.leave(ctx, number, value, error, interrupted, now_ns - started_ns)
-                if rest is not None:
-                    return rest
+                if rest is not None and next(rest, _A_TURN) is None:
+                    return rest  # it takes more than this
             if last or request._must_cancel:  # noqa: SLF001 - also true of a request that was taken back
                 return None  # invariant 2
         ready = scheduler.ready
@@ -197,16 +199,20 @@ def _turn() -> Generator[None, None, None]:
     yield
 
 
-async def _in_slices(rest: Generator[None, None, None], scheduler: Scheduler) -> None:
-    """Do what the end of a stage has left to do, and let others have a turn after every part of it."""
-    for _ in rest:
+async def _in_slices(rest: Generator[None, None, None], scheduler: Scheduler, last: bool) -> None:  # noqa: FBT001
+    """Do what the end of a stage has left to do, and let others have a turn before every part of it."""
+    while True:
         scheduler.grow()
         try:
             await _turn()
         except asyncio.CancelledError as exc:
-            with suppress(StopIteration):
-                rest.throw(exc)  # then the stage that it belongs to has failed
-            raise
+            if not last:
+                with suppress(StopIteration):
+                    rest.throw(exc)  # then the stage that it belongs to has failed
+                raise
+            # It was meant for the stage, which has ended.
+        if next(rest, _A_TURN) is not None:
+            return
 
 
 @final
@@ -237,9 +243,12 @@ def _to_its_end(
             raise
         except BaseException as exc:  # noqa: BLE001 - the stage handles it
             thrown = exc
+        waiting = None  # what it waited for need not be kept
         try:
             waiting = own.run(step.send, None) if thrown is None else own.run(step.throw, thrown)
         except StopIteration as end:
+            thrown = None  # whose traceback holds this frame
             return end.value
         except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the outcome of the stage
+            thrown = None
             return _Raised(exc)

@@ -96,11 +96,6 @@ class Progress:
                 counts[status] = counts.get(status, 0) + 1
         return counts
 
-    @property
-    def regular(self) -> bool:
-        """Whether every stage that has settled was OK, so that nothing keeps any other from starting."""
-        return not self._irregular
-
     def obstacle(self, stage: CompiledStage) -> str | None:
         """Return why a ready stage may not start, or None: rules 1 to 4 of ``docs/explanation/outcomes.md``."""
         return self._irregularity(stage) if stage.number in self._irregular else None

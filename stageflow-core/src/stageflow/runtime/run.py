@@ -48,7 +48,6 @@ __all__ = ["Run", "current_run"]
 _current: ContextVar[Run | None] = ContextVar("stageflow_current_run", default=None)
 """The run that a stage belongs to. A run that is started by a stage finds its parent here."""
 
-_making = threading.Lock()
 _logger = logging.getLogger("stageflow.runtime")
 
 
@@ -150,9 +149,8 @@ class Run:
     def snapshot(self) -> ContextSnapshot:
         """What the run was started with. If the caller brought no context, it is made when somebody asks."""
         if self._snapshot is None:
-            with _making:  # the stages of a run may ask on several threads
-                if self._snapshot is None:
-                    self._snapshot = self._request.snapshot(self._run_id, self.timer.started_at)
+            # Stages that ask at once, on several threads, make equal ones.
+            self._snapshot = self._request.snapshot(self._run_id, self.timer.started_at)
         return self._snapshot
 
     @property

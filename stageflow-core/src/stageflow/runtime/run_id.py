@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
     from uuid import UUID
 
 __all__ = ["RunId"]
-
-_making = Lock()
 
 
 @final
@@ -28,20 +25,18 @@ class RunId:
 
     __slots__ = ("_made",)
 
-    _made: UUID
+    def __init__(self) -> None:
+        self._made: dict[
+            str, UUID
+        ] = {}  # whose setdefault() is one step, for threads and signal handlers alike
 
     def made(self) -> UUID:
         """Return the id."""
-        try:
-            return self._made
-        except AttributeError:
-            pass
-        from uuid import (
-            uuid4,  # importing uuid asks what platform this is; that can wait until something runs
-        )
+        made = self._made.get("id")
+        if made is None:
+            from uuid import (
+                uuid4,  # importing uuid asks what platform this is; that can wait until something runs
+            )
 
-        made = uuid4()
-        with _making:  # the stages of a run may ask on several threads
-            if not hasattr(self, "_made"):
-                self._made = made
-        return self._made
+            made = self._made.setdefault("id", uuid4())
+        return made

@@ -30,13 +30,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from stageflow.runtime.interruption import Interruption
 from stageflow.runtime.lane import run_lane
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
     from contextvars import Context
 
     from stageflow.runtime.compilation import CompiledStage
@@ -73,10 +73,10 @@ class Scheduler:
     __slots__ = (
         "_backoffs",
         "_deadlines",
-        "_home",
         "_interrupted",
         "_lanes",
         "_loop",
+        "_makes_tasks",
         "_name",
         "_parked",
         "_suspended",
@@ -105,9 +105,7 @@ class Scheduler:
         self._waiter: asyncio.Future[None] | None = None
         self.ready: deque[int] = deque()
         self.stopping = False
-        # What lanes do between stages, such as calling sinks, is done in a context of their own: it sees nothing of the
-        # stages' variables, and they nothing of its. A Task factory need not know of contexts.
-        self._home = context.copy() if self._loop.get_task_factory() is None else None
+        self._makes_tasks = self._loop.get_task_factory() is None
         progress = outcomes.progress
         self.for_lanes = (
             context,
@@ -133,19 +131,35 @@ class Scheduler:
     def grow(self) -> None:
         """Open lanes for ready stages that no lane is on its way to."""
         missing = len(self.ready) - self.starting
-        if missing <= 0:
-            return
-        missing = min(missing, _LANES_AT_ONCE)
-        self._lanes += missing
-        self.starting += missing
-        create_task, home, name = self._loop.create_task, self._home, self._name
-        for _ in range(missing):
+        for _ in range(min(missing, _LANES_AT_ONCE)):
             lane = run_lane(self)
             lane.send(None)
-            if home is None:
-                self.context.run(create_task, lane)
+            self.starting += 1
+            self._lanes += 1
+            # In a context of its own: what a lane does between stages sees nothing of theirs.
+            context = self.context.copy()
+            if self._makes_tasks:
+                try:
+                    self._loop.create_task(lane, name=self._name, context=context)
+                except BaseException:
+                    self._lane_fails(lane)
+                    raise
             else:
-                create_task(lane, name=name, context=home)
+                # A Task factory need not know of names or contexts, and may begin the Task at once.
+                self._loop.call_soon(self._open, lane, context=context)
+
+    def _open(self, lane: Coroutine[Any, Any, None]) -> None:
+        try:
+            self._loop.create_task(lane)
+        except BaseException as exc:  # noqa: BLE001 - the run raises it, in the Task of its caller
+            self._lane_fails(lane)
+            self.outcomes.crash(exc)
+            self._wake()
+
+    def _lane_fails(self, lane: Coroutine[Any, Any, None]) -> None:
+        """There is no Task for a lane."""
+        lane.close()  # it takes back that it is starting
+        self._lanes -= 1
 
     def lane_ends(self) -> None:
         """A lane takes no further step."""
@@ -177,7 +191,7 @@ class Scheduler:
 
     def release(self) -> None:
         """The run has ended: let go of what refers to it."""
-        del self.context, self.for_lanes, self._home
+        del self.context, self.for_lanes
 
     def again(self, number: int, delay: float) -> None:
         """Make a stage ready again after *delay* seconds; it holds no lane meanwhile."""
