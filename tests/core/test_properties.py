@@ -937,8 +937,8 @@ class Verdict:
         cancelled = cause.who and not (failures and cause.who == failures[0] and cause.order == 0)
         caller = case.stop is Stop.CALLER and self.log.fired is not None
         if caller and self.settled.keys() == self.told.keys():
-            # All was done but the cleanup, say: then nobody but the caller has ended the run, or a failure before.
-            cancelled = not (failures and case.mode is FailureMode.FAIL_FAST)
+            # All was done but the cleanup, say: then the caller has ended the run, if nobody had before.
+            cancelled = cancelled or not (failures and case.mode is FailureMode.FAIL_FAST)
         if cancelled:
             assert self.events[-1].type == "pipeline.cancelled", (cause, self.events[-1])
             assert self.events[-1].data["cancelled_by"] == (cause.who or PipelineCancelled.EXTERNAL)
