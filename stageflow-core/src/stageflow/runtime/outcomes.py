@@ -152,7 +152,10 @@ class Outcomes:
                 self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": SkipReason.RUN_STOPPED})
 
     def release(self) -> None:
-        """The run has ended: let go of those who refer to this, so that all is freed without the cyclic collector."""
+        """The run has ended: let go of those who refer to this.
+
+        So all of a run that went well is freed without the cyclic collector; an error's traceback refers to frames.
+        """
         del self.run, self._scheduler, self.progress.left
 
     # --- what the scheduler asks ------------------------------------------------------------------------
