@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from stageflow.runtime.one_stage import run_with_interceptors
     from stageflow.runtime.results import PipelineResults
     from stageflow.stages.context import StageContext, create_stage_context
+    from stageflow.stages.effect import Effect
     from stageflow.stages.inputs import StageInputs, create_stage_inputs
     from stageflow.stages.output import StageArtifact, StageEvent, StageOutput
     from stageflow.stages.pipeline_context import PipelineContext, extract_service
@@ -153,6 +154,7 @@ __all__ = [
     "CycleDetectedError",
     "DependencyIssue",
     "DependencyLintResult",
+    "Effect",
     "ErrorAction",
     "EventSink",
     "ExtensionHelper",
@@ -320,6 +322,7 @@ if not TYPE_CHECKING:
             "runtime.one_stage": ("run_with_interceptors",),
             "runtime.results": ("PipelineResults",),
             "stages.context": ("StageContext", "create_stage_context"),
+            "stages.effect": ("Effect",),
             "stages.inputs": ("StageInputs", "create_stage_inputs"),
             "stages.output": ("StageArtifact", "StageEvent", "StageOutput"),
             "stages.pipeline_context": ("PipelineContext", "extract_service"),

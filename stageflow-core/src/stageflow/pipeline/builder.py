@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from stageflow.runtime.results import PipelineResults
     from stageflow.runtime.stream import RunStream
     from stageflow.stages.context import StageContext
+    from stageflow.stages.effect import Effect
     from stageflow.stages.inputs import StageInputs
     from stageflow.stages.pipeline_context import PipelineContext
     from stageflow.stages.retry import RetryPolicy
     from stageflow.stages.stage import StageKind
+    from stageflow.stages.stream_edge import StreamEdge
     from stageflow.stages.typed import StageDef
 
 __all__ = ["Pipeline"]
@@ -116,6 +118,11 @@ class Pipeline:
         executor: Executor | str | None = None,
         route: str | Iterable[str] = (),
         limit: int | ConcurrencyLimit | None = None,
+        effect: Effect | None = None,
+        gates_effects: bool = False,
+        gated: bool = True,
+        streams: str | StreamEdge | Iterable[str | StreamEdge] = (),
+        restartable: bool = False,
     ) -> Pipeline:
         """Return a pipeline with one more stage; whatever is wrong with it is reported by ``build``.
 
@@ -133,6 +140,11 @@ class Pipeline:
             executor: Where its body runs.
             route: Run the stage only if its ROUTE dependency chose this label, or one of these.
             limit: How many executions of the stage may run at once, over all runs of the built graph.
+            effect: What it does to the world; None means ``IRREVERSIBLE`` for WORK and ``NONE`` for other kinds.
+            gates_effects: Hold back all effects of the pipeline until this stage has let them pass.
+            gated: Whether gates hold this stage's effect.
+            streams: The stages whose chunks it reads while they run.
+            restartable: Attempt it again even if it has published chunks.
         """
         return self._grown(
             StageSpec(
@@ -148,6 +160,11 @@ class Pipeline:
                 executor=executor,
                 route=route,
                 limit=limit,
+                effect=effect,
+                gates_effects=gates_effects,
+                gated=gated,
+                streams=streams,
+                restartable=restartable,
             )
         )
 

@@ -214,7 +214,8 @@ class PipelineBuilder:
             conditional: Skip the stage when one of its dependencies was skipped.
             args: Keyword arguments for the runner's constructor.
             kind: What the stage is for; by default what the runner says, or TRANSFORM.
-            **options: ``when``, ``timeout``, ``retry``, ``executor``, ``route`` and ``limit``, as for ``Pipeline``.
+            **options: ``when``, ``timeout``, ``retry``, ``executor``, ``route``, ``limit``, ``effect``,
+                ``gates_effects``, ``gated``, ``streams`` and ``restartable``, as for ``Pipeline``.
 
         Raises:
             PipelineValidationError: Something is wrong with the stage; ``problems`` lists all of it.

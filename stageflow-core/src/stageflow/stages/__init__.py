@@ -9,6 +9,7 @@ from stageflow.exports import lazy_exports
 if TYPE_CHECKING:
     from stageflow.stages.chunking import chunk_spans, chunk_text
     from stageflow.stages.context import StageContext, create_stage_context
+    from stageflow.stages.effect import Effect
     from stageflow.stages.experiment import ABRouter, ab_route
     from stageflow.stages.inputs import StageInputs, UndeclaredDependencyError, create_stage_inputs
     from stageflow.stages.output import StageArtifact, StageEvent, StageOutput
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from stageflow.stages.retry import BackoffStrategy, JitterStrategy, RetryPolicy
     from stageflow.stages.spec import StageSpec
     from stageflow.stages.stage import Stage, StageKind, StageStatus
+    from stageflow.stages.stream_edge import Overflow, StreamEdge, StreamGap, StreamRestart
     from stageflow.stages.timer import PipelineTimer
     from stageflow.stages.typed import StageDef, use
 
@@ -36,8 +38,10 @@ __all__ = [
     "AudioPorts",
     "BackoffStrategy",
     "CorePorts",
+    "Effect",
     "JitterStrategy",
     "LLMPorts",
+    "Overflow",
     "PipelineContext",
     "PipelineTimer",
     "ProviderCall",
@@ -54,6 +58,9 @@ __all__ = [
     "StageResult",
     "StageSpec",
     "StageStatus",
+    "StreamEdge",
+    "StreamGap",
+    "StreamRestart",
     "UndeclaredDependencyError",
     "ab_route",
     "chunk_spans",
@@ -74,6 +81,7 @@ if not TYPE_CHECKING:
         {
             "chunking": ("chunk_spans", "chunk_text"),
             "context": ("StageContext", "create_stage_context"),
+            "effect": ("Effect",),
             "experiment": ("ABRouter", "ab_route"),
             "inputs": ("StageInputs", "UndeclaredDependencyError", "create_stage_inputs"),
             "output": ("StageArtifact", "StageEvent", "StageOutput"),
@@ -93,6 +101,7 @@ if not TYPE_CHECKING:
             "retry": ("BackoffStrategy", "JitterStrategy", "RetryPolicy"),
             "spec": ("StageSpec",),
             "stage": ("Stage", "StageKind", "StageStatus"),
+            "stream_edge": ("Overflow", "StreamEdge", "StreamGap", "StreamRestart"),
             "timer": ("PipelineTimer",),
             "typed": ("StageDef", "use"),
         },

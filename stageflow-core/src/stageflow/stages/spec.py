@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 from stageflow.context.checks import check_type, wrong_type
 from stageflow.context.frozen import FrozenDict
 from stageflow.context.record import Record
+from stageflow.stages.effect import Effect, effect_of_kind
 from stageflow.stages.stage import StageKind
 
 if TYPE_CHECKING:
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
     from stageflow.protocols import Executor
     from stageflow.stages.inputs import StageInputs
     from stageflow.stages.retry import RetryPolicy
+    from stageflow.stages.stream_edge import StreamEdge
 
 __all__ = ["StageSpec"]
 
 _NO_CONFIG: Mapping[str, Any] = FrozenDict()
+_STREAMS = "names of stages, or StreamEdge objects"
 
 
 @final
@@ -44,6 +47,12 @@ class StageSpec(Record):
             skipped. ``"router:label"`` says which router is meant where there are two.
         limit: How many executions of the stage may run at once, over all runs of the graph: a number, or a
             ``ConcurrencyLimit``.
+        effect: What the stage does to the world; None means ``IRREVERSIBLE`` for WORK and ``NONE`` for other kinds.
+        gates_effects: Hold back all effects of the pipeline until this stage has let them pass.
+        gated: Whether the gates of its pipeline hold this stage's effect; False is for one that must come first.
+        streams: The stages whose chunks it reads while they run: names, or ``StreamEdge`` for other bounds than the
+            usual ones. It starts when they start.
+        restartable: Attempt it again even if it has published chunks; its readers find a restart marker then.
 
     ```python
     import asyncio
@@ -76,6 +85,11 @@ class StageSpec(Record):
         "optional",
         "route",
         "limit",
+        "effect",
+        "gates_effects",
+        "gated",
+        "streams",
+        "restartable",
     )
     __slots__ = __match_args__
     name: str
@@ -92,6 +106,11 @@ class StageSpec(Record):
     optional: frozenset[str]
     route: tuple[str, ...]
     limit: Any
+    effect: Effect
+    gates_effects: bool
+    gated: bool
+    streams: tuple[StreamEdge, ...]
+    restartable: bool
 
     def __init__(
         self,
@@ -109,6 +128,11 @@ class StageSpec(Record):
         optional: Iterable[str] = (),
         route: str | Iterable[str] = (),
         limit: Any = None,
+        effect: Effect | None = None,
+        gates_effects: bool = False,  # noqa: FBT001, FBT002 - as above
+        gated: bool = True,  # noqa: FBT001, FBT002 - as above
+        streams: str | StreamEdge | Iterable[str | StreamEdge] = (),
+        restartable: bool = False,  # noqa: FBT001, FBT002 - as above
     ) -> None:
         put = object.__setattr__
         put(self, "name", name)
@@ -126,6 +150,11 @@ class StageSpec(Record):
         put(self, "optional", _name_set("optional", optional) | (needs[1] if needs else frozenset()))
         put(self, "route", _names("route", route))
         put(self, "limit", limit)
+        put(self, "effect", effect_of_kind(kind) if effect is None else effect)
+        put(self, "gates_effects", gates_effects)
+        put(self, "gated", gated)
+        put(self, "streams", _edges(streams) if streams else ())
+        put(self, "restartable", restartable)
 
     def placed(self, runner: Any, executor: Executor | None) -> StageSpec:
         """Return a copy whose runner and executor are those that the names stood for."""
@@ -139,6 +168,26 @@ def _names(argument: str, names: str | Iterable[str]) -> tuple[str, ...]:
     if not isinstance(names, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise wrong_type("StageSpec", argument, "names of stages", names)
     return tuple(names)
+
+
+def _edges(streams: Any) -> tuple[StreamEdge, ...]:
+    """Return the edges that *streams* stands for: a name is an edge with the usual bounds."""
+    from stageflow.stages.stream_edge import StreamEdge
+
+    if isinstance(streams, (str, StreamEdge)):
+        streams = (streams,)
+    elif not isinstance(streams, Iterable):
+        raise wrong_type("StageSpec", "streams", _STREAMS, streams)
+    edges: list[StreamEdge] = []
+    given: Any = streams
+    for one in given:
+        if isinstance(one, StreamEdge):
+            edges.append(one)
+        elif isinstance(one, str):
+            edges.append(StreamEdge(one))
+        else:
+            raise wrong_type("StageSpec", "streams", _STREAMS, one)
+    return tuple(edges)
 
 
 def _name_set(argument: str, names: str | Iterable[str]) -> frozenset[str]:

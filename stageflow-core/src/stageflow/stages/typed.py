@@ -52,8 +52,10 @@ if TYPE_CHECKING:
 
     from stageflow.protocols import Executor
     from stageflow.stages.context import StageContext
+    from stageflow.stages.effect import Effect
     from stageflow.stages.inputs import StageInputs
     from stageflow.stages.retry import RetryPolicy
+    from stageflow.stages.stream_edge import StreamEdge
 
 __all__ = ["StageDef", "stage", "use"]
 
@@ -329,6 +331,11 @@ def stage(
     route: str | Iterable[str] = ...,
     after: Iterable[StageDef[Any] | str] = ...,
     limit: Any = ...,
+    effect: Effect | None = ...,
+    gates_effects: bool = ...,
+    gated: bool = ...,
+    streams: Iterable[StageDef[Any] | StreamEdge | str] = ...,
+    restartable: bool = ...,
 ) -> Callable[[Callable[..., Awaitable[T | StageOutput]]], StageDef[T]]: ...
 
 
@@ -346,6 +353,11 @@ def stage(
     executor: Executor | str | None = None,
     route: str | Iterable[str] = (),
     limit: Any = None,
+    effect: Effect | None = None,
+    gates_effects: bool = False,
+    gated: bool = True,
+    streams: Iterable[StageDef[Any] | StreamEdge | str] = (),
+    restartable: bool = False,
 ) -> Any:
     """Make a stage of an async function.
 
@@ -365,6 +377,11 @@ def stage(
         executor: See there.
         route: See there.
         limit: See there.
+        effect: See there.
+        gates_effects: See there.
+        gated: See there.
+        streams: See there; stages made with ``@stage`` stand for their names.
+        restartable: See there.
 
     Raises:
         ConfigurationError: What is decorated is not an async function.
@@ -378,6 +395,11 @@ def stage(
         "executor": executor,
         "route": route,
         "limit": limit,
+        "effect": effect,
+        "gates_effects": gates_effects,
+        "gated": gated,
+        "streams": [one.name if isinstance(one, StageDef) else one for one in streams],
+        "restartable": restartable,
     }
 
     def decorate(function: Callable[..., Awaitable[Any]]) -> StageDef[Any]:
