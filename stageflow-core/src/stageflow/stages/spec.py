@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from stageflow.context.checks import check_type, wrong_type
 from stageflow.context.frozen import FrozenDict
@@ -179,8 +179,7 @@ def _edges(streams: Any) -> tuple[StreamEdge, ...]:
     elif not isinstance(streams, Iterable):
         raise wrong_type("StageSpec", "streams", _STREAMS, streams)
     edges: list[StreamEdge] = []
-    given: Any = streams
-    for one in given:
+    for one in cast("Iterable[Any]", streams):
         if isinstance(one, StreamEdge):
             edges.append(one)
         elif isinstance(one, str):
