@@ -22,7 +22,7 @@ from stageflow import (
 )
 from stageflow.testing import EventRecorder, leak_check
 
-K = StageKind.WORK
+K = StageKind.TRANSFORM
 
 
 async def nothing(ctx):

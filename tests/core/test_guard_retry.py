@@ -22,7 +22,7 @@ from stageflow.errors import PipelineValidationError, StageflowError
 from stageflow.runtime.guard_retry import GuardRetryPolicy, GuardRetryStrategy
 from stageflow.testing import EventRecorder, leak_check, run_virtual
 
-K, GUARD = StageKind.WORK, StageKind.GUARD
+K, GUARD = StageKind.TRANSFORM, StageKind.GUARD
 
 
 class Writer:
@@ -514,7 +514,7 @@ def test_a_longer_circle_of_waiting_is_refused_too():
     ("guard", "target", "says"),
     [
         ("nobody", "write", "not in the pipeline"),
-        ("reader0", "write", "kind is work"),
+        ("reader0", "write", "kind is transform"),
         ("guard", "nobody", "not in the pipeline"),
         ("guard", "guard", "itself"),
         ("guard", "reader0", "does not depend"),

@@ -649,7 +649,7 @@ def specs_of(case: Case, made: Sequence[Plan], ends: Mapping[str, End], log: Log
     specs: list[StageSpec] = []
     for plan in made:
         router, labels = plan.route or ("", ())
-        kind = StageKind.ROUTE if plan.router else StageKind.WORK
+        kind = StageKind.ROUTE if plan.router else StageKind.TRANSFORM
         options: dict[str, Any] = {
             "conditional": plan.conditional,
             "when": condition(plan, log),

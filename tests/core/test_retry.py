@@ -21,7 +21,7 @@ from stageflow import (
 )
 from stageflow.testing import EventRecorder, leak_check
 
-K = StageKind.WORK
+K = StageKind.TRANSFORM
 QUICK = {"base_delay": 0, "jitter": False}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from stageflow import (
     CancellationToken,
+    Effect,
     FailureMode,
     Pipeline,
     PipelineContext,
@@ -137,8 +138,25 @@ async def _spawning(ctx) -> None:
         await canceling
 
 
+class _Receipt:
+    receipt_id = "r-1"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"undo": "nothing"}
+
+
+async def _reversible(ctx) -> None:
+    ctx.leave_receipt(_Receipt())
+
+
 def _pipeline(*runners: Callable[..., Any], **options: Any) -> Pipeline:
-    return Pipeline.from_stages(*(StageSpec(one.__name__, one, StageKind.WORK, **options) for one in runners))
+    kind = options.pop("kind", StageKind.TRANSFORM)
+    return Pipeline.from_stages(*(StageSpec(one.__name__, one, kind, **options) for one in runners))
+
+
+def _gated(guard: Callable[..., Any]) -> Pipeline:
+    gate = StageSpec("_gate", guard, StageKind.GUARD, gates_effects=True)
+    return _pipeline(_fine, kind=StageKind.WORK).compose(Pipeline.from_stages(gate))
 
 
 def _guarded(verdicts: Iterator[bool]) -> Pipeline:
@@ -165,6 +183,10 @@ async def everything() -> list[tuple[str, dict[str, Any]]]:
     await run(_pipeline(_broken, _stuck))
     await run(_pipeline(_broken), failure_mode=FailureMode.BEST_EFFORT)
     await run(_pipeline(_fine, when=lambda _: 1 / 0))
+    await run(_pipeline(_flaky, kind=StageKind.WORK, retry=retry))
+    await run(_pipeline(_reversible, effect=Effect.REVERSIBLE))
+    for guard in (_fine, _broken):
+        await run(_gated(guard))
     await run(_pipeline(_stuck, _cancelling))
     await run(_pipeline(_flaky, retry=patient), timeout=0.05)  # ends while it waits for the next attempt
     await run(_pipeline(_fine, when=lambda _: False))

@@ -35,6 +35,8 @@ Branches are drawn by who has to act on the error, not by the module that raises
         ├── LogicError                 the program is wrong
         ├── SystemicError              the surroundings are broken, for every input
         ├── PolicyError                a rule forbids it
+        │   └── EffectGateClosed       a gate has closed: the effect must not happen
+        ├── EffectGateDeadlock         an effect would wait for a gate that waits for it
         └── PipelineCancelled          the run was cancelled; carries the partial results
             └── RunTimeoutError        (also a TimeoutError) the run's deadline passed
 
@@ -93,6 +95,8 @@ __all__ = [
     "ContributionNotFoundError",
     "CriticalInterceptorError",
     "CycleDetectedError",
+    "EffectGateClosed",
+    "EffectGateDeadlock",
     "ErrorClass",
     "LazyImportError",
     "LogicError",
@@ -1031,6 +1035,60 @@ class PolicyError(RunError):
 
     code = "SF-RUN-POLICY"
     error_class = ErrorClass.POLICY
+
+
+class EffectGateClosed(PolicyError):  # noqa: N818 - what a gate has come to is an outcome
+    """A gate has closed, so the effect must not happen. A stage that lets this pass ends as skipped.
+
+    Args:
+        stage: The stage whose effect it is.
+        gate: The stage that closed the gate.
+        reason: What became of that one.
+    """
+
+    code = "SF-RUN-GATE-CLOSED"
+
+    def __init__(self, stage: str, *, gate: str, reason: str) -> None:
+        self.stage = stage
+        self.gate = gate
+        self.reason = reason
+        super().__init__(
+            f"The gate {shown(gate)} has closed: {_said(reason)}",
+            where=f"stage {shown(stage)}",
+            fix="Nothing is wrong with the effect; see in the gate's output why it did not pass",
+        )
+
+
+class EffectGateDeadlock(RunError):  # noqa: N818 - named for the situation, as the field does
+    """An effect would wait for a gate, and the gate waits for the stage that performs it.
+
+    Args:
+        stage: The stage that performs the effect, or has started the run that would.
+        gates: The gates.
+        pipeline: The run below that would perform it, if it is not the stage itself.
+
+    Attributes:
+        results: Nothing yet, if it is a run that was refused: none of its stages has started.
+    """
+
+    code = "SF-RUN-GATE-DEADLOCK"
+    error_class = ErrorClass.LOGIC
+
+    def __init__(self, stage: str, gates: Iterable[str], *, pipeline: str | None = None) -> None:
+        self.stage = stage
+        self.gates = tuple(gates)
+        self.pipeline = pipeline
+        self.results: Mapping[str, Any] = {}
+        who = (
+            "its effect" if pipeline is None else f"the effects of pipeline {shown(pipeline)}, which it runs,"
+        )
+        names = " and ".join(map(shown, self.gates))
+        super().__init__(
+            f"The gate {names} waits for this stage, so {who} would wait for ever",
+            where=f"stage {shown(stage)}",
+            fix="Perform the effect in a stage that the gate does not wait for; or, if it must come first, "
+            "say gated=False on this stage",
+        )
 
 
 class PipelineCancelled(RunError):  # noqa: N818 - a cancellation is an outcome; the name is published

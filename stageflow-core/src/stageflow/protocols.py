@@ -21,6 +21,7 @@ __all__ = [
     "ProviderCallLogger",
     "RunStore",
     "StageResolver",
+    "UndoReceipt",
 ]
 
 
@@ -371,6 +372,54 @@ class CircuitBreaker(Protocol):
 
     async def record_failure(self, *, operation: str, provider: str, reason: str) -> None:
         """A call went wrong."""
+        ...
+
+
+@runtime_checkable
+class UndoReceipt(Protocol):
+    """What it takes to undo an effect: plain data, good enough for another process, later.
+
+    A stage with ``effect=Effect.REVERSIBLE`` leaves one, by ``ctx.leave_receipt``, before it counts as done.
+
+    ```python
+    import asyncio
+    from dataclasses import asdict, dataclass
+
+    from stageflow import Effect, Pipeline, StageKind
+
+
+    @dataclass
+    class Booked:
+        receipt_id: str
+        seat: str
+
+        def to_dict(self):
+            return {"undo": "cancel_booking", **asdict(self)}
+
+
+    async def book(ctx):
+        ctx.leave_receipt(Booked("r-1", seat="12A"))
+
+
+    async def main():
+        pipeline = Pipeline().with_stage("book", book, StageKind.WORK, effect=Effect.REVERSIBLE)
+        async for event in pipeline.stream():
+            if event.type == "effect.receipt":
+                print(event.data["receipt"])
+
+
+    asyncio.run(main())
+    #> {'undo': 'cancel_booking', 'receipt_id': 'r-1', 'seat': '12A'}
+    ```
+    """
+
+    @property
+    def receipt_id(self) -> str:
+        """What the receipt is called, to undo an effect once."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the receipt as plain data."""
         ...
 
 

@@ -33,7 +33,7 @@ from stageflow.testing import (
     run_virtual,
 )
 
-K = StageKind.WORK
+K = StageKind.TRANSFORM
 
 
 class SlowToStop:

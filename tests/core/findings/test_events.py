@@ -30,7 +30,7 @@ from stageflow.testing import (
     run_virtual,
 )
 
-K = StageKind.WORK
+K = StageKind.TRANSFORM
 
 
 def nesting(child, spawner=None):

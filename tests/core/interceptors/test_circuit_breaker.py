@@ -75,7 +75,7 @@ def provider() -> Provider:
 
 
 def build(provider: Provider, breaker: LocalCircuitBreaker | None = None, **more: Any) -> StageGraph:
-    pipeline = Pipeline("p").with_stage("ask", provider, more.pop("kind", StageKind.WORK), **more)
+    pipeline = Pipeline("p").with_stage("ask", provider, more.pop("kind", StageKind.TRANSFORM), **more)
     return pipeline.build(interceptors=[CircuitBreakerInterceptor(3, breaker=breaker)])
 
 
@@ -191,12 +191,12 @@ async def test_a_probe_that_is_cancelled_by_a_failing_sibling_makes_room(
         await probed.wait()
         raise ValueError
 
-    pipeline = Pipeline().with_stage("ask", provider, StageKind.WORK)
+    pipeline = Pipeline().with_stage("ask", provider, StageKind.TRANSFORM)
     graph = pipeline.build(interceptors=[CircuitBreakerInterceptor(breaker=breaker)])
     await open_up(graph, provider)
     clock.now = RECOVERY
     provider.outcome = hang
-    both = pipeline.with_stage("sibling", sibling, StageKind.WORK)
+    both = pipeline.with_stage("sibling", sibling, StageKind.TRANSFORM)
     assert isinstance(
         await run(both.build(interceptors=[CircuitBreakerInterceptor(breaker=breaker)])), ValueError
     )
@@ -218,7 +218,7 @@ async def test_a_probe_that_notices_the_cancellation_itself_makes_room(
         except asyncio.CancelledError:
             ctx.raise_if_cancelled()
 
-    graph = Pipeline().with_stage("ask", polite, StageKind.WORK)
+    graph = Pipeline().with_stage("ask", polite, StageKind.TRANSFORM)
     built = graph.build(interceptors=[CircuitBreakerInterceptor(breaker=breaker)])
     with pytest.raises(PipelineCancelled):
         await built.run(timeout=0.01)
@@ -237,7 +237,7 @@ async def test_a_time_out_is_a_failure_also_if_the_stage_swallows_it(
             if not swallows:
                 raise
 
-    pipeline = Pipeline().with_stage("ask", slow, StageKind.WORK, timeout=0.01)
+    pipeline = Pipeline().with_stage("ask", slow, StageKind.TRANSFORM, timeout=0.01)
     graph = pipeline.build(interceptors=[CircuitBreakerInterceptor(breaker=breaker)])
     for _ in range(3):
         assert isinstance(await run(graph), StageTimeoutError)
@@ -320,7 +320,7 @@ async def test_every_attempt_counts_and_a_rejected_one_is_not_repeated(
 
 
 async def test_two_runs_of_a_graph_share_it_and_two_graphs_do_not(provider: Provider):
-    pipeline = Pipeline().with_stage("ask", provider, StageKind.WORK)
+    pipeline = Pipeline().with_stage("ask", provider, StageKind.TRANSFORM)
     one = pipeline.build(interceptors=[CircuitBreakerInterceptor(3)])
     other = pipeline.build(interceptors=[CircuitBreakerInterceptor(3)])
     await open_up(one, provider)
@@ -330,7 +330,7 @@ async def test_two_runs_of_a_graph_share_it_and_two_graphs_do_not(provider: Prov
 
 async def test_stages_have_circuits_of_their_own(provider: Provider, breaker: LocalCircuitBreaker):
     fine = Provider()
-    pipeline = Pipeline().with_stage("ask", provider, StageKind.WORK).with_stage("fine", fine, StageKind.WORK)
+    pipeline = Pipeline().with_stage("ask", provider, StageKind.TRANSFORM).with_stage("fine", fine, StageKind.TRANSFORM)
     graph = pipeline.build(
         interceptors=[CircuitBreakerInterceptor(breaker=breaker)],
         failure_mode=FailureMode.CONTINUE_ON_FAILURE,
@@ -346,7 +346,7 @@ async def test_finding_a1_22_stages_get_the_breaker_of_their_graph(breaker: Loca
     async def ask(ctx: Any) -> None:
         seen.append(get_circuit_breaker())
 
-    pipeline = Pipeline().with_stage("ask", ask, StageKind.WORK)
+    pipeline = Pipeline().with_stage("ask", ask, StageKind.TRANSFORM)
     graph = pipeline.build(interceptors=[CircuitBreakerInterceptor(breaker=breaker)])
     await graph.run()
     await graph.run()
@@ -374,7 +374,7 @@ async def test_a_nested_run_uses_the_breaker_of_its_own_graph(breaker: LocalCirc
 
     inner_graph = (
         Pipeline()
-        .with_stage("inner", inner, StageKind.WORK)
+        .with_stage("inner", inner, StageKind.TRANSFORM)
         .build(interceptors=[CircuitBreakerInterceptor(breaker=inner_breaker)])
     )
 
@@ -384,7 +384,7 @@ async def test_a_nested_run_uses_the_breaker_of_its_own_graph(breaker: LocalCirc
 
     graph = (
         Pipeline()
-        .with_stage("outer", outer, StageKind.WORK)
+        .with_stage("outer", outer, StageKind.TRANSFORM)
         .build(interceptors=[CircuitBreakerInterceptor(breaker=breaker)])
     )
     await graph.run()

@@ -45,7 +45,7 @@ def listed(chain: Any) -> list[tuple[str, int]]:
     return [(one.name, one.priority) for one in chain]
 
 
-def one(body: Any, kind: StageKind = WORK, **options: Any) -> Pipeline:
+def one(body: Any, kind: StageKind = StageKind.TRANSFORM, **options: Any) -> Pipeline:
     return Pipeline().with_stage("s", body, kind, **options)
 
 

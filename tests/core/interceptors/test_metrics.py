@@ -35,7 +35,7 @@ async def test_one_line_for_every_end(
 ):
     caplog.set_level("INFO", "stage_metrics")
     graph = (
-        Pipeline().with_stage("s", body, StageKind.WORK, **options).build(interceptors=[MetricsInterceptor()])
+        Pipeline().with_stage("s", body, StageKind.TRANSFORM, **options).build(interceptors=[MetricsInterceptor()])
     )
     results = await graph.run(timeout=0.05, raise_errors=False)
     (record,) = [record for record in caplog.records if record.name == "stage_metrics"]
@@ -52,7 +52,7 @@ async def test_one_line_for_every_attempt(caplog: pytest.LogCaptureFixture):
             raise ConnectionError
 
     caplog.set_level("INFO", "stage_metrics")
-    pipeline = Pipeline().with_stage("s", flaky, StageKind.WORK, retry=RetryPolicy(3, base_delay=0))
+    pipeline = Pipeline().with_stage("s", flaky, StageKind.TRANSFORM, retry=RetryPolicy(3, base_delay=0))
     await pipeline.build(interceptors=[MetricsInterceptor()]).run()
     assert [(vars(one)["attempt"], vars(one)["status"]) for one in caplog.records] == [
         (1, "fail"),
@@ -67,13 +67,13 @@ async def test_finding_a1_30_durations_come_from_the_monotonic_clock(
     caplog.set_level("INFO", "stage_metrics")
     stamps = iter([7_000_000, 12_500_000])
     monkeypatch.setattr("stageflow.interceptors.metrics.monotonic_ns", lambda: next(stamps))
-    await Pipeline().with_stage("s", skip, StageKind.WORK).build(interceptors=[MetricsInterceptor()]).run()
+    await Pipeline().with_stage("s", skip, StageKind.TRANSFORM).build(interceptors=[MetricsInterceptor()]).run()
     assert vars(caplog.records[0])["duration_ms"] == 5.5
 
 
 async def test_below_its_level_nothing_is_measured(caplog: pytest.LogCaptureFixture):
     caplog.set_level("WARNING", "stage_metrics")
-    graph = Pipeline().with_stage("s", fail, StageKind.WORK).build(interceptors=[MetricsInterceptor()])
+    graph = Pipeline().with_stage("s", fail, StageKind.TRANSFORM).build(interceptors=[MetricsInterceptor()])
     assert isinstance((await graph.run(raise_errors=False)).error.original, ValueError)
     assert not caplog.records
 
@@ -87,14 +87,14 @@ async def test_a_handler_that_raises_breaks_no_stage(caplog: pytest.LogCaptureFi
     broken = Broken()
     logging.getLogger("stage_metrics").addFilter(broken)
     try:
-        graph = Pipeline().with_stage("s", skip, StageKind.WORK).build(interceptors=[MetricsInterceptor()])
+        graph = Pipeline().with_stage("s", skip, StageKind.TRANSFORM).build(interceptors=[MetricsInterceptor()])
         assert (await graph.run()).error is None
     finally:
         logging.getLogger("stage_metrics").removeFilter(broken)
 
 
 async def test_cancelled_runs_stay_cancelled():
-    graph = Pipeline().with_stage("s", hang, StageKind.WORK).build(interceptors=[MetricsInterceptor()])
+    graph = Pipeline().with_stage("s", hang, StageKind.TRANSFORM).build(interceptors=[MetricsInterceptor()])
     with pytest.raises(PipelineCancelled):
         await graph.run(timeout=0.01)
 
@@ -114,7 +114,7 @@ async def test_child_metrics_for_child_runs_only(
     caplog.set_level("INFO", "stageflow.child_tracker_metrics")
     graph = (
         Pipeline()
-        .with_stage("s", skip, StageKind.WORK)
+        .with_stage("s", skip, StageKind.TRANSFORM)
         .build(interceptors=[ChildTrackerMetricsInterceptor(metrics)])
     )
     await graph.run()
@@ -133,7 +133,7 @@ async def test_a_tracker_that_raises_breaks_no_stage(caplog: pytest.LogCaptureFi
     caplog.set_level("INFO", "stageflow.child_tracker_metrics")
     graph = (
         Pipeline()
-        .with_stage("s", skip, StageKind.WORK)
+        .with_stage("s", skip, StageKind.TRANSFORM)
         .build(interceptors=[ChildTrackerMetricsInterceptor(broken)])
     )
     assert (await graph.run(data={"parent_run_id": "parent"})).error is None

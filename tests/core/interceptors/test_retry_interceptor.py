@@ -15,7 +15,7 @@ from stageflow.events import vocabulary
 from stageflow.interceptors.retry import BackoffStrategy, JitterStrategy, RetryInterceptor
 from stageflow.stages.retry import DEFAULT_RETRY, TRANSIENT_ERRORS
 
-K = StageKind.WORK
+K = StageKind.TRANSFORM
 
 
 def retrying(attempts: int = 5, **options: Any) -> RetryInterceptor:

@@ -49,7 +49,7 @@ async def test_a_run_starts_a_trace_and_every_stage_is_a_span_of_it():
     stage = Recording()
     pipeline = Pipeline()
     for number in range(20):
-        pipeline = pipeline.with_stage(f"s{number}", stage, StageKind.WORK)
+        pipeline = pipeline.with_stage(f"s{number}", stage, StageKind.TRANSFORM)
     results = await pipeline.build(interceptors=[TracingInterceptor()]).run()
     spans = [span for (span,) in stage.seen.values()]
     assert len({span.span_id for span in spans}) == 20
@@ -62,7 +62,7 @@ async def test_a_run_starts_a_trace_and_every_stage_is_a_span_of_it():
 
 async def test_a_run_joins_the_trace_of_its_caller():
     stage = Recording()
-    graph = Pipeline().with_stage("s", stage, StageKind.WORK).build(interceptors=[TracingInterceptor()])
+    graph = Pipeline().with_stage("s", stage, StageKind.TRANSFORM).build(interceptors=[TracingInterceptor()])
     caller = TraceContext(TRACE, SPAN, correlation_id=UUID(int=3), baggage={"tenant": "a"}, trace_flags=0)
     with caller.activate():
         await graph.run()
@@ -73,7 +73,7 @@ async def test_a_run_joins_the_trace_of_its_caller():
 
 async def test_invalid_headers_start_a_new_trace():
     stage = Recording()
-    graph = Pipeline().with_stage("s", stage, StageKind.WORK).build(interceptors=[TracingInterceptor()])
+    graph = Pipeline().with_stage("s", stage, StageKind.TRANSFORM).build(interceptors=[TracingInterceptor()])
     headers = {
         "traceparent": "00-nonsense",
         "x-correlation-id": str(UUID(int=5)),
@@ -91,7 +91,7 @@ async def test_finding_a1_26_parallel_stages_do_not_share_a_slot():
     inside = Inside()
     pipeline = Pipeline()
     for name in ("a", "b", "c"):
-        pipeline = pipeline.with_stage(name, Recording(), StageKind.WORK)
+        pipeline = pipeline.with_stage(name, Recording(), StageKind.TRANSFORM)
     data: dict[str, Any] = {"mine": 1}
     await pipeline.build(interceptors=[TracingInterceptor(), inside]).run(data=data)
     names = sorted(seen["_tracing.span_name"] for seen in inside.seen)
@@ -108,20 +108,20 @@ async def test_every_attempt_is_a_span():
         if ctx.attempt < 3:
             raise ConnectionError
 
-    pipeline = Pipeline().with_stage("s", flaky, StageKind.WORK, retry=RetryPolicy(3, base_delay=0))
+    pipeline = Pipeline().with_stage("s", flaky, StageKind.TRANSFORM, retry=RetryPolicy(3, base_delay=0))
     await pipeline.build(interceptors=[TracingInterceptor()]).run()
     assert len(set(spans)) == 3
 
 
 async def test_a_nested_run_is_part_of_the_stage_that_starts_it():
     stage, outer_spans = Recording(), []
-    inner = Pipeline().with_stage("inner", stage, StageKind.WORK).build(interceptors=[TracingInterceptor()])
+    inner = Pipeline().with_stage("inner", stage, StageKind.TRANSFORM).build(interceptors=[TracingInterceptor()])
 
     async def outer(ctx: Any) -> None:
         outer_spans.append(TraceContext.capture())
         await inner.run()
 
-    await Pipeline().with_stage("o", outer, StageKind.WORK).build(interceptors=[TracingInterceptor()]).run()
+    await Pipeline().with_stage("o", outer, StageKind.TRANSFORM).build(interceptors=[TracingInterceptor()]).run()
     ((span,),) = stage.seen.values()
     assert (span.trace_id, span.parent_span_id) == (outer_spans[0].trace_id, outer_spans[0].span_id)
 
@@ -133,8 +133,8 @@ async def test_nothing_leaks_when_stages_fail_or_are_cancelled():
 
     graph = (
         Pipeline()
-        .with_stage("f", fail, StageKind.WORK)
-        .with_stage("h", lambda _: asyncio.sleep(60), StageKind.WORK)
+        .with_stage("f", fail, StageKind.TRANSFORM)
+        .with_stage("h", lambda _: asyncio.sleep(60), StageKind.TRANSFORM)
         .build(interceptors=[TracingInterceptor()])
     )
     await graph.run(raise_errors=False)

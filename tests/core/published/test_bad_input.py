@@ -460,6 +460,7 @@ GOOD_FOR: dict[str, Callable[[], Any]] = {
     "LLMPorts.require.port": lambda: "llm_provider",
     "StagePorts.require.port": lambda: "db",
     "RetryPolicy.wants_status.status": lambda: StageStatus.FAIL,
+    "StageContext.leave_receipt.receipt": create_test_snapshot,
     "StageOutput.status": lambda: StageStatus.OK,
     "SubpipelineSpawner.spawn.runner": lambda: a_child,
     "VersionMetadata.from_dict.data": lambda: {

@@ -44,7 +44,7 @@ from stageflow.testing import (
     run_virtual,
 )
 
-WORK = StageKind.WORK
+WORK = StageKind.TRANSFORM
 
 
 class Trail(BaseInterceptor):
@@ -186,8 +186,8 @@ def secured(ran: list[str]) -> tuple[Pipeline, TokenInterceptor, SeesUser]:
     pipeline = (
         Pipeline("secured")
         .with_stage("public", stage("public"), StageKind.ENRICH)
-        .with_stage("private", stage("private"), StageKind.WORK, dependencies=("public",))
-        .with_stage("after_private", stage("after_private"), StageKind.WORK, dependencies=("private",))
+        .with_stage("private", stage("private"), StageKind.TRANSFORM, dependencies=("public",))
+        .with_stage("after_private", stage("after_private"), StageKind.TRANSFORM, dependencies=("private",))
     )
     return pipeline, TokenInterceptor({"ada-token": UUID(int=1)}, {"private"}), SeesUser()
 

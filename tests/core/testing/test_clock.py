@@ -16,7 +16,7 @@ from stageflow.testing import (
     run_virtual,
 )
 
-WORK = StageKind.WORK
+WORK = StageKind.TRANSFORM
 
 
 def test_time_jumps_from_timer_to_timer() -> None:

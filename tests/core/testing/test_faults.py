@@ -10,7 +10,7 @@ from stageflow import Pipeline, StageExecutionError, StageKind, StageOutput, sta
 from stageflow.context import ArgumentValueError
 from stageflow.testing import EventRecorder, fault, leak_check, run_stage, run_virtual
 
-WORK = StageKind.WORK
+WORK = StageKind.TRANSFORM
 
 
 class Steps:

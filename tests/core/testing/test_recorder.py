@@ -10,7 +10,7 @@ from stageflow import EventSink, Pipeline, RetryPolicy, StageKind, StageOutput
 from stageflow.runtime.guard_retry import GuardRetryPolicy, GuardRetryStrategy
 from stageflow.testing import EventRecorder, FailingStage, ScriptedStage, run_virtual
 
-WORK = StageKind.WORK
+WORK = StageKind.TRANSFORM
 
 
 def recorded(*types: str, run: str = "r") -> EventRecorder:

@@ -18,7 +18,7 @@ from stageflow.testing import (
     run_virtual,
 )
 
-WORK = StageKind.WORK
+WORK = StageKind.TRANSFORM
 
 
 def test_one_outcome_after_another_and_the_last_again() -> None:

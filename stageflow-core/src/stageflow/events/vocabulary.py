@@ -10,6 +10,10 @@ from typing import Final
 
 __all__ = [
     "CLEANUP_FAILED",
+    "EFFECT_GATE_CLOSED",
+    "EFFECT_GATE_OPENED",
+    "EFFECT_HELD",
+    "EFFECT_RECEIPT",
     "GUARD_RETRY_ATTEMPT",
     "GUARD_RETRY_EXHAUSTED",
     "GUARD_RETRY_RECOVERED",
@@ -23,6 +27,7 @@ __all__ = [
     "PIPELINE_SPAWNED_CHILD",
     "PIPELINE_STARTED",
     "RETRY_EXHAUSTED",
+    "RETRY_REFUSED",
     "RETRY_SCHEDULED",
     "STAGE_CANCELLED",
     "STAGE_COMPLETED",
@@ -54,6 +59,12 @@ STAGE_CANCELLED: Final = "cancelled"
 
 RETRY_SCHEDULED: Final = "stage.retry_scheduled"
 RETRY_EXHAUSTED: Final = "stage.retry_exhausted"
+RETRY_REFUSED: Final = "stage.retry_refused"
+
+EFFECT_HELD: Final = "effect.held"
+EFFECT_GATE_OPENED: Final = "effect.gate_opened"
+EFFECT_GATE_CLOSED: Final = "effect.gate_closed"
+EFFECT_RECEIPT: Final = "effect.receipt"
 
 GUARD_RETRY_ATTEMPT: Final = "guard_retry.attempt"
 GUARD_RETRY_SCHEDULED: Final = "guard_retry.scheduled"

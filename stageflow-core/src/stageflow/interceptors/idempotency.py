@@ -149,9 +149,14 @@ class IdempotencyInterceptor(BaseInterceptor):
                     self._store = InMemoryIdempotencyStore()
         return self._store
 
+    @property
+    def finds_keys(self) -> bool:
+        """Whether runs may have keys that are not in their data: then stages whose effect is final may be repeated."""
+        return self._key_of is not _key_in_data
+
     def attach(self, run: RunScope, outer: Sequence[BaseInterceptor]) -> bool:
         """Take part where there is a key, or somebody further out may come up with one."""
-        return bool(outer) or "idempotency_key" in run.data or self._key_of is not _key_in_data
+        return bool(outer) or "idempotency_key" in run.data or self.finds_keys
 
     async def around(
         self, stage_name: str, call: Callable[[], Awaitable[StageOutput]], ctx: InterceptorContext

@@ -52,7 +52,7 @@ class RetryInterceptor(BaseInterceptor):
         return StageOutput.ok(attempt=ctx.attempt)
 
 
-    pipeline = Pipeline().with_stage("flaky", flaky, StageKind.WORK)
+    pipeline = Pipeline().with_stage("flaky", flaky, StageKind.ENRICH)
     graph = pipeline.build(interceptors=[RetryInterceptor(max_attempts=3, base_delay_ms=1)])
     print(asyncio.run(graph.run())["flaky"].data, calls)
     #> {'attempt': 3} [1, 2, 3]

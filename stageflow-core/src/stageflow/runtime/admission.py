@@ -27,7 +27,7 @@ class StagePlaces:
         max_concurrency: How many stages of the run may run at once.
     """
 
-    __slots__ = ("_held", "_queued", "_run_limit", "_running", "_scheduler")
+    __slots__ = ("_held", "_lent", "_queued", "_run_limit", "_running", "_scheduler")
 
     def __init__(self, scheduler: Scheduler, max_concurrency: int | None) -> None:
         self._scheduler = scheduler
@@ -35,6 +35,7 @@ class StagePlaces:
         self._held: dict[int, list[ConcurrencyLimit]] = {}  # or being collected
         self._running: set[int] = set()  # stages that have all their places
         self._queued: dict[int, tuple[ConcurrencyLimit, Callable[[], bool]]] = {}
+        self._lent: dict[int, list[ConcurrencyLimit]] = {}  # of running stages that wait for something else
 
     def __contains__(self, number: int) -> bool:
         """Say whether the stage has begun to collect its places."""
@@ -74,8 +75,26 @@ class StagePlaces:
     def vacate(self, number: int) -> None:
         """Give back what a stage holds."""
         self._running.discard(number)
+        self._lent.pop(number, None)
         for limit in self._held.pop(number, ()):
             limit.leave()
+
+    def lend(self, number: int) -> None:
+        """Give back what a running stage holds while it waits for something else than its work."""
+        if number in self._running and number not in self._lent:
+            self._lent[number] = limits = self._held[number]
+            self._held[number] = []
+            for limit in limits:
+                limit.leave()
+
+    async def take_back(self, number: int) -> None:
+        """Wait until a stage that goes on with its work has its places again; it comes before those that have none."""
+        for limit in self._lent.pop(number, ()):
+            await wait_for_place(limit, "", front=True)
+            if number not in self._running:  # it has ended meanwhile
+                limit.leave()
+                return
+            self._held[number].append(limit)
 
     def leave_queues(self) -> None:
         """Wait for no more places, and give back those of stages that have not started."""
@@ -99,7 +118,7 @@ class StagePlaces:
 
 
 async def wait_for_place(
-    limit: ConcurrencyLimit, what: str, given_up: asyncio.Future[None] | None = None
+    limit: ConcurrencyLimit, what: str, given_up: asyncio.Future[None] | None = None, *, front: bool = False
 ) -> bool:
     """Wait for a place; whoever was let in must ``limit.leave()``.
 
@@ -107,6 +126,7 @@ async def wait_for_place(
         limit: The limit.
         what: Who wants in, for the error.
         given_up: Done when there is no use for a place any more.
+        front: Whether to wait at the front of the line, which is never too full for that.
 
     Returns:
         Whether there is a place.
@@ -128,7 +148,7 @@ async def wait_for_place(
     def granted() -> bool:
         return _call(loop, take)
 
-    admission = limit.enter(granted)
+    admission = limit.enter(granted, front=front)
     if admission is Admission.REFUSED:
         raise OverloadError(what, active=limit.max_active, queued=limit.queued)
     if admission is Admission.GRANTED:

@@ -6,13 +6,15 @@ from inspect import CO_COROUTINE
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, final
 
-from stageflow.errors import BuildProblem, ConfigurationError, PluginError, StageContractError
+from stageflow.errors import BuildProblem, ConfigurationError, PluginError, StageContractError, shown
 from stageflow.events import vocabulary
 from stageflow.runtime.validation import find_cycles
-from stageflow.stages.stage import StageKind
+from stageflow.stages.effect import Effect
+from stageflow.stages.output import StageOutput
+from stageflow.stages.stage import StageKind, StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
     from typing import TypeGuard
 
     from stageflow.interceptors.base import BaseInterceptor
@@ -22,11 +24,12 @@ if TYPE_CHECKING:
     from stageflow.stages.context import StageContext
     from stageflow.stages.retry import RetryPolicy
     from stageflow.stages.spec import StageSpec
+    from stageflow.stages.stream_edge import StreamEdge
 
     Runner = Callable[[StageContext], Awaitable[object]]
     Body = Callable[[StageContext], Coroutine[Any, Any, object]]
 
-__all__ = ["CompiledStage", "as_limit", "compile_stages", "held_cycles", "resolve_names"]
+__all__ = ["CompiledStage", "as_limit", "compile_stages", "order_problems", "resolve_names"]
 
 INLINE = "inline"
 """The executor that is no call at all: the body is awaited where it is."""
@@ -49,13 +52,19 @@ class CompiledStage:
         holders: Guards it waits for because they may send back what it depends on.
         waits_for: How many stages it waits for in all.
         dependants: The stages that wait for it.
-        needed: How many of its dependencies it cannot do without.
+        needed: How many of its dependencies, and of the streams it reads, it cannot do without.
         router: The ROUTE stage that decides about it.
         labels: What the router must choose for it to run.
         timeout: The limit of an attempt, in seconds.
         retry: How it is attempted again.
         limit: The bound on how many executions of it run at once.
         loop: What it sends back when it fails, if it is a guard that does.
+        sent_back_by: The guards that may send it back, itself included.
+        streams: The stages whose streams it reads, each with its edge; they have to start before it does.
+        readers: The stages that read its stream.
+        has_effect: Whether it does something to the world.
+        held: Whether the gates of its pipeline hold that back.
+        precedes_gate: Whether a gate waits for it.
         regular: Whether nothing but its dependencies decides when, and whether, it starts.
     """
 
@@ -65,6 +74,8 @@ class CompiledStage:
         "declared",
         "dependants",
         "dependencies",
+        "has_effect",
+        "held",
         "holders",
         "kind",
         "labels",
@@ -73,11 +84,15 @@ class CompiledStage:
         "name",
         "needed",
         "number",
+        "precedes_gate",
+        "readers",
         "regular",
         "retry",
         "router",
+        "sent_back_by",
         "spec",
         "started",
+        "streams",
         "timeout",
         "waits_for",
     )
@@ -103,6 +118,12 @@ class CompiledStage:
         self.retry: RetryPolicy | None = spec.retry
         self.limit: ConcurrencyLimit | None = None
         self.loop: GuardLoop | None = None
+        self.sent_back_by: tuple[int, ...] = ()
+        self.streams: tuple[tuple[int, StreamEdge], ...] = ()
+        self.readers: tuple[int, ...] = ()
+        self.has_effect = spec.effect is not Effect.NONE
+        self.held = self.has_effect and spec.gated and not spec.gates_effects
+        self.precedes_gate = False
 
 
 def compile_stages(
@@ -122,9 +143,10 @@ def compile_stages(
             router, labels = _routing(stage.spec, [specs[number] for number in stage.dependencies])
             stage.router, stage.labels = ids[router], labels
         optional = stage.spec.optional
-        stage.needed = len(stage.dependencies)
+        stage.needed = len(stage.dependencies) + len(stage.spec.streams)
         if optional:
-            stage.needed = sum(specs[number].name not in optional for number in stage.dependencies)
+            stage.needed -= sum(specs[number].name in optional for number in stage.dependencies)
+    _connect_streams(stages, ids)
     if guard_retry is not None:
         for guard, held in _loops(stages, ids, dependants, guard_retry).items():
             for number in held:
@@ -132,11 +154,57 @@ def compile_stages(
                 dependants[guard].append(number)
     for stage in stages:
         stage.dependants = tuple(dependants[stage.number])
-        stage.waits_for = len(stage.dependencies) + len(stage.holders)
+        stage.waits_for = len(stage.dependencies) + len(stage.holders) + len(stage.streams)
     return tuple(stages)
 
 
-def held_cycles(stages: Sequence[CompiledStage]) -> Iterator[BuildProblem]:
+def _connect_streams(stages: Sequence[CompiledStage], ids: Mapping[str, int]) -> None:
+    for stage in stages:
+        if stage.spec.streams:
+            stage.streams = tuple([(ids[edge.producer], edge) for edge in stage.spec.streams])
+            for producer, _ in stage.streams:
+                stages[producer].readers += (stage.number,)
+
+
+def order_problems(stages: Sequence[CompiledStage]) -> Iterator[BuildProblem]:
+    """Yield what guard retry, gates and streams make impossible; say of each stage whether a gate waits for it."""
+    yield from _held_cycles(stages)
+    yield from _loop_problems(stages)
+    if any(stage.spec.gates_effects or stage.streams for stage in stages):
+        from stageflow.runtime.precedence import Precedence
+
+        precedence = Precedence(stages)
+        yield from precedence.problems()
+        for stage in stages:
+            stage.precedes_gate = precedence.precedes_gate(stage.number)
+
+
+def _loop_problems(stages: Sequence[CompiledStage]) -> Iterator[BuildProblem]:
+    """Yield what a guard cannot send back."""
+    for guard in stages:
+        if guard.loop is None:
+            continue
+        members = guard.loop.members
+        for stage in [stages[number] for number in sorted(members)]:
+            outside = [stages[one].name for one in stage.readers if one not in members]
+            foreign = [edge.producer for producer, edge in stage.streams if producer not in members]
+            # Whoever names the stage to run again has thought of what that does; those in between run again unnamed.
+            if stage.spec.effect is Effect.IRREVERSIBLE and stage.number != guard.loop.target:
+                problem = f"whose effect is irreversible ({stage.kind})"
+                fix = f"Say what it is: effect=Effect.NONE, IDEMPOTENT or REVERSIBLE on {shown(stage.name)}"
+            elif outside:
+                problem = f"whose stream {shown(outside[0])} reads before the guard has passed"
+                fix = f"Let {shown(outside[0])} depend on the guard instead"
+            elif foreign:
+                problem = f"which reads the stream of {shown(foreign[0])}; that is read only once"
+                fix = "Let it depend on the other stage's output instead"
+            else:
+                continue
+            message = f"Guard {shown(guard.name)} would send back {shown(stage.name)}, {problem}"
+            yield BuildProblem("SF-BUILD-GUARD-RETRY", message, fix=fix, stages=[guard.name, stage.name])
+
+
+def _held_cycles(stages: Sequence[CompiledStage]) -> Iterator[BuildProblem]:
     """Yield the guards that hold each other, so that neither could ever run."""
     if not any(stage.holders for stage in stages):
         return
@@ -183,8 +251,10 @@ def _body(spec: StageSpec) -> Body:
     else:
         run = getattr(runner, "execute", runner)
     if executor is not None and not isinstance(executor, str):
-        return _awaiting(spec.name, lambda ctx: executor.execute(run, ctx))
-    return run if _is_async_def(run) else _awaiting(spec.name, run)
+        body = _awaiting(spec.name, lambda ctx: executor.execute(run, ctx))
+    else:
+        body = run if _is_async_def(run) else _awaiting(spec.name, run)
+    return _leaving_receipts(spec.name, body) if spec.effect is Effect.REVERSIBLE else body
 
 
 def _is_async_def(runner: object) -> TypeGuard[Body]:
@@ -202,6 +272,21 @@ def _awaiting(stage: str, run: Runner) -> Body:
             what = f"Its runner returned {type(result).__name__} instead of something to await"
             raise StageContractError(stage, what, fix="Write the stage as 'async def'")
         return await result
+
+    return body
+
+
+def _leaving_receipts(stage: str, run: Body) -> Body:
+    """Return *run* as a body that fails if it ends well and has left no undo receipt."""
+
+    async def body(ctx: StageContext) -> object:
+        value = await run(ctx)
+        done = not isinstance(value, StageOutput) or value.status is StageStatus.OK
+        if done and not ctx.scope.has_receipt(stage, ctx.attempt):
+            what = "It is declared as reversible, and has left no undo receipt: nobody could undo it"
+            fix = "Call ctx.leave_receipt(...) when the effect has happened, or declare another effect"
+            raise StageContractError(stage, what, fix=fix)
+        return value
 
     return body
 
@@ -236,6 +321,8 @@ def _loops(
         guard = ids[name]
         loop = GuardLoop.between(policy, ids[policy.retry_stage], guard, dependencies, dependants)
         stages[guard].loop = loop
+        for member in loop.members:
+            stages[member].sent_back_by += (guard,)
         outside = {number for member in loop.members for number in dependants[member]} - loop.members
         held[guard] = sorted(number for number in outside if guard not in dependencies[number])
     return held

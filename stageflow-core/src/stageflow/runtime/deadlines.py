@@ -83,6 +83,8 @@ class Deadlines(Generic[T]):
                     earliest = min(earliest, began + limit)
                     break
                 over.append((began + limit, item, line))
+        # A limit that comes once, as one that has been extended does, leaves no line behind.
+        self._lines = {limit: line for limit, line in self._lines.items() if line}
         if earliest < inf:
             self._arm(earliest)
         for _, item, line in sorted(over, key=itemgetter(0)):

@@ -24,7 +24,7 @@ from stageflow.interceptors.chain import (
     hears_of_failures,
     sort_interceptors,
 )
-from stageflow.runtime.compilation import as_limit, compile_stages, held_cycles, resolve_names
+from stageflow.runtime.compilation import as_limit, compile_stages, order_problems, resolve_names
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.request import RunRequest
 from stageflow.runtime.run import Run
@@ -108,6 +108,8 @@ class StageGraph:
         "_watchers",
         "cleanup_timeout",
         "failure_mode",
+        "gated",
+        "has_effects",
         "informants",
         "interceptors",
         "is_asking",
@@ -120,6 +122,7 @@ class StageGraph:
         "stage_specs",
         "stages",
         "stages_by_name",
+        "streamed",
         "waits",
         "wide_events",
     )
@@ -166,7 +169,7 @@ class StageGraph:
         validate(resolved, pipeline=name, more=problems)
         self.stage_specs: tuple[StageSpec, ...] = tuple(resolved)
         self.stages = compile_stages(self.stage_specs, self.interceptors, guard_retry_strategy)
-        raise_problems(list(held_cycles(self.stages)), pipeline=name)
+        raise_problems(list(order_problems(self.stages)), pipeline=name)
         self.waits = [stage.waits_for for stage in self.stages]
         self.roots = [stage.number for stage in self.stages if not stage.waits_for]
         self.max_concurrency = max_concurrency
@@ -179,6 +182,9 @@ class StageGraph:
             emitter = WideEventEmitter() if wide_event_emitter is None else wide_event_emitter
             self.wide_events = WideEvents(emitter, emit_stage_wide_events, emit_pipeline_wide_event)
         self.limited = max_concurrency is not None or any(stage.limit is not None for stage in self.stages)
+        self.gated = any(stage.spec.gates_effects for stage in self.stages)
+        self.streamed = any(stage.streams for stage in self.stages)
+        self.has_effects = any(stage.has_effect for stage in self.stages)
         self.stages_by_name = {stage.name: stage for stage in self.stages}
         self._asked = list(asked_at_start(self.interceptors))
         self.is_asking = bool(self._asked)

@@ -91,10 +91,12 @@ class ConcurrencyLimit:
         """How many wait."""
         return len(self._waiting)
 
-    def enter(self, granted: Callable[[], bool | None]) -> Admission:
+    def enter(self, granted: Callable[[], bool | None], *, front: bool = False) -> Admission:
         """Ask for a place.
 
         Args:
+            front: Whether to wait, if need be, before all others, and also in a full line: for those who had a place
+                and have lent it.
             granted: After QUEUED, called when there is a place, on whichever thread gave it back. It returns False
                 if nobody is there to take the place any more; then the next in line is asked.
         """
@@ -102,6 +104,9 @@ class ConcurrencyLimit:
             if self.active < self.max_active:
                 self.active += 1
                 return Admission.GRANTED
+            if front:
+                self._waiting.appendleft(granted)
+                return Admission.QUEUED
             if self.max_queued is not None and len(self._waiting) >= self.max_queued:
                 return Admission.REFUSED
             self._waiting.append(granted)

@@ -14,6 +14,7 @@ from stageflow.runtime.request import RunRequest
 from stageflow.stages.context import StageContext
 from stageflow.stages.output import StageOutput
 from stageflow.stages.result import StageResult
+from stageflow.stages.effect import Effect
 from stageflow.stages.spec import StageSpec
 from stageflow.stages.stage import StageKind, StageStatus
 
@@ -98,7 +99,9 @@ async def run_with_interceptors(
         return _as_output(stage_name, called)
 
     kind, pipeline, data = _seen_by_interceptors(ctx)
-    graph = StageGraph([StageSpec(stage_name, body, kind)], interceptors, name=pipeline)
+    # Whoever puts a chain around a function by hand says with it whether that may be repeated.
+    spec = StageSpec(stage_name, body, kind, effect=Effect.NONE)
+    graph = StageGraph([spec], interceptors, name=pipeline)
     started_ns = monotonic_ns()
     results = await graph.run(ctx, data=data, sink=_sink_of(ctx), raise_errors=False)
     ended_ns = started_ns + round(results.duration_ms * 1e6)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from stageflow.context.frozen import FrozenDict, freeze_in_slices, freeze_small
 from stageflow.errors import (
+    EffectGateClosed,
     OverloadError,
     PipelineCancelled,
     StageContractError,
@@ -21,20 +24,25 @@ from stageflow.interceptors.chain import RetryRequestedError, as_output
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.interruption import Interruption
 from stageflow.runtime.progress import Progress, SkipReason
+from stageflow.runtime.stamps import Note
 from stageflow.stages.context import context_of
+from stageflow.stages.effect import Effect
 from stageflow.stages.output import StageOutput
+from stageflow.stages.part import Part
 from stageflow.stages.retry import DEFAULT_RETRY
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from stageflow.events.emitter import RunEmitter
     from stageflow.interceptors.base import BaseInterceptor
     from stageflow.runtime.admission import StagePlaces
     from stageflow.runtime.compilation import Body, CompiledStage
+    from stageflow.runtime.gate import EffectGate
     from stageflow.runtime.graph import StageGraph
     from stageflow.runtime.guard_retry import GuardLoop, GuardRounds
+    from stageflow.runtime.pauses import Pauses
     from stageflow.runtime.run import Run
     from stageflow.runtime.scheduler import Scheduler
     from stageflow.stages.context import StageContext
@@ -62,18 +70,22 @@ class Outcomes:
         "_attempts",
         "_graph",
         "_guards",
+        "_held",
         "_places",
         "_reopened",
         "_rounds",
         "_scheduler",
+        "_stamps",
         "_told",
         "_watchers",
         "calls",
         "completed",
         "emitter",
+        "gate",
         "generation",
         "limit_ms",
         "listening",
+        "pauses",
         "plain",
         "progress",
         "run",
@@ -97,23 +109,41 @@ class Outcomes:
         self._rounds: dict[int, int] = {}  # of stages that a guard has sent back
         self._reopened: dict[int, None] = {}  # those of them that have started again, and not ended
         self._places: StagePlaces | None = None
+        self.gate: EffectGate | None = None
+        self.pauses: Pauses | None = None  # if stages may wait for the gate while they run
+        self._held: dict[
+            int, Callable[[], None]
+        ] = {}  # of stages that have waited for the gate: what it calls
         # Nothing has happened yet but that stages have ended well, and nobody asks for more than their outputs.
-        self.plain = graph.wide_events is None
+        self.plain = graph.wide_events is None and not graph.gated and not graph.streamed
         self._watchers: Sequence[BaseInterceptor] = ()  # those that only want to hear of failures
         self.generation = attention.generation
         self.stages = graph.stages
         self.calls: Sequence[Body] = ()
-        self.progress = Progress(graph.stages, graph.waits)
+        self.progress = Progress(graph.stages, graph.waits, run.timer.started_ns)
+        self._stamps = self.progress.stamps
         self.listening = emitter.listening
         if self.listening:
             self.started = emitter.form(stage="", status=vocabulary.STAGE_STARTED, kind="")
             self.completed = emitter.form(
-                stage="", status=vocabulary.STAGE_COMPLETED, duration_ms=0.0, attempt=1
+                stage="", status=vocabulary.STAGE_COMPLETED, duration_ms=0.0, parts_ns=None, attempt=1
             )
 
-    def begin(self, scheduler: Scheduler) -> None:
-        """Make ready the stages that wait for nothing."""
+    def begin(self, scheduler: Scheduler, gate: EffectGate | None) -> None:
+        """Make ready the stages that wait for nothing.
+
+        Args:
+            scheduler: The run's.
+            gate: What holds effects, if there is anything.
+        """
         self._scheduler = scheduler
+        if gate is not None:
+            from stageflow.runtime.pauses import Pauses
+
+            self.gate = gate
+            self.pauses = Pauses()
+            self.plain = False
+            gate.call_when_decided(self._gate_is_decided)
         self._attach()
         if self._graph.limited:
             from stageflow.runtime import admission
@@ -129,6 +159,10 @@ class Outcomes:
         graph = self._graph
         active = self._scheduler.context.run(graph.active_in, self.run) if graph.is_asking else ()
         self.calls, self._watchers = graph.calls(active)
+        if self.gate is not None:
+            from stageflow.runtime import gate
+
+            self.calls = gate.telling_calls(self.gate, self.stages, self.calls)
 
     def leave_queues(self) -> None:
         """The run is ending: nothing waits for a place any more."""
@@ -145,9 +179,14 @@ class Outcomes:
             number = stage.number
             if number in self._told:
                 continue
+            if number in self._held and self.gate is not None and self.gate.is_closed:
+                self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": SkipReason.GATE_CLOSED})
+                continue
             rejecting = number in self._rounds and stage.loop is not None
             if rejecting or number in self._attempts or number in self._reopened:
-                self._emit(stage, vocabulary.STAGE_CANCELLED, {"attempt": self._attempts.get(number, 0) or 1})
+                self._stamps.waited(number, Part.BACKOFF, monotonic_ns())
+                attempt = self._attempts.get(number, 0) or 1
+                self._emit(stage, vocabulary.STAGE_CANCELLED, {"attempt": attempt, **self._parts(number)})
             elif number not in self._rounds:  # else the end of its last round has been told
                 self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": SkipReason.RUN_STOPPED})
 
@@ -156,6 +195,8 @@ class Outcomes:
 
         So all of a run that went well is freed without the cyclic collector; an error's traceback refers to frames.
         """
+        if self.gate is not None:
+            self.gate.release(self._held.values())
         del self.run, self._scheduler, self.progress.left
 
     # --- what the scheduler asks ------------------------------------------------------------------------
@@ -166,6 +207,8 @@ class Outcomes:
         if attention.generation != self.generation:
             self._attach()
         attempt = self._admitted(stage)
+        if self.pauses is not None:
+            self.pauses.settle(number, asyncio.get_running_loop().time())
         if attempt == 1 and self.listening:
             self._announce(stage)
             if self._scheduler.stopping:  # by whoever heard of it
@@ -184,7 +227,7 @@ class Outcomes:
         number = stage.number
         attempt = self._attempts.get(number, 0) + 1
         places = self._places
-        if attempt == 1 and (places is None or number not in places):
+        if attempt == 1 and number not in self._held and (places is None or number not in places):
             obstacle = self.progress.obstacle(stage)
             if obstacle is None and not stage.regular:
                 obstacle = self._condition(stage)
@@ -192,12 +235,46 @@ class Outcomes:
                 if obstacle:
                     self._skip(stage, obstacle)
                 return 0
+        if self.gate is not None and stage.has_effect and not self._lets_pass(self.gate, stage):
+            return 0
         if places is not None:
             if not self._admit(places, stage):
                 return 0
             if self._scheduler.stopping:
                 places.vacate(number)
         return 0 if self._scheduler.stopping else attempt
+
+    def _lets_pass(self, gate: EffectGate, stage: CompiledStage) -> bool:
+        """Say whether a stage may have its effect now; one that may never is settled, another one waits."""
+        what, _ = gate.around(stage)
+        if what is None or what.is_open:
+            return True
+        number = stage.number
+        if what.is_closed:
+            self._skip(stage, SkipReason.GATE_CLOSED)
+            return False
+        self._stamps.queued(number, monotonic_ns())
+        goes_on = self._held[number] = partial(self._goes_on, number)
+        held = {"stage": stage.name, "effect": stage.spec.effect.value, "gates": what.names}
+        self.run.emit(vocabulary.EFFECT_HELD, held)
+        self._scheduler.park(number)
+        what.call_when_decided(goes_on)
+        return False
+
+    def _goes_on(self, number: int) -> None:
+        """The gate that a stage has waited for is decided."""
+        if not self._scheduler.stopping:
+            self._stamps.waited(number, Part.GATE, monotonic_ns())
+            self._scheduler.unpark(number)
+
+    def _gate_is_decided(self) -> None:
+        if self.gate is not None and self._graph.gated:
+            if self.gate.is_open:
+                self.run.emit(vocabulary.EFFECT_GATE_OPENED, {})
+            else:
+                closed = self.gate.closed("")
+                data = {"gate": closed.gate, "reason": closed.reason}
+                self.run.emit(vocabulary.EFFECT_GATE_CLOSED, data)
 
     def limit_of(self, stage: CompiledStage) -> float | None:
         """Return the limit of an attempt of *stage* in this run, in seconds."""
@@ -212,7 +289,8 @@ class Outcomes:
         value: object,
         error: BaseException | None,
         interrupted: Interruption | None,
-        duration_ns: int,
+        began_ns: int,
+        now_ns: int,
     ) -> Generator[None, None, None] | None:
         """Settle a stage whose attempt ended with *value*, or with *error*.
 
@@ -222,13 +300,15 @@ class Outcomes:
             value: What it returned.
             error: What it raised.
             interrupted: Why it was asked to stop, if it was.
-            duration_ns: How long it took.
+            began_ns: When it began.
+            now_ns: When it ended.
 
         Returns:
             Nothing, or what is left to do and may take several turns of the event loop.
         """
         stage = self.stages[number]
-        duration_ms = duration_ns / 1e6
+        self._stamps.ended(number, began_ns, now_ns)
+        duration_ms = (now_ns - began_ns) / 1e6
         if self._places is not None:
             self._places.vacate(number)
         if error is not None or interrupted is _TIMED_OUT:
@@ -281,8 +361,10 @@ class Outcomes:
             event = self.completed.copy()
             event["stage"] = stage.name
             event["duration_ms"] = output.duration_ms
+            event["parts_ns"] = self._stamps.totals(stage.number)
             event["attempt"] = ctx.attempt
             self.emitter.send(stage.completed, event)
+        self._tell_gate(stage, output)
 
     def _settle_irregularly(self, stage: CompiledStage, output: StageOutput, ctx: StageContext) -> None:
         """A stage answered something else than OK."""
@@ -293,11 +375,14 @@ class Outcomes:
             return
         self._hand_over(stage, output)
         data: dict[str, Any] = {"duration_ms": output.duration_ms, "attempt": ctx.attempt}
+        data |= self._parts(stage.number)
         if status is _SKIP:
             self._emit(stage, vocabulary.STAGE_SKIPPED, {**data, "reason": output.data.get("reason", "")})
+            self._tell_gate(stage, output)
         else:
             reason = str(output.data.get("cancel_reason", ""))
             self._emit(stage, vocabulary.STAGE_CANCELLED, {**data, "reason": reason})
+            self._tell_gate(stage, output)
             self.run.stop(PipelineCancelled(stage.name, reason, run_id=self.run.snapshot.pipeline_run_id))
 
     def _settle_failure(self, stage: CompiledStage, output: StageOutput, ctx: StageContext) -> None:
@@ -324,6 +409,11 @@ class Outcomes:
         if self._graph.wide_events is not None:
             self.run.emit_wide_stage(stage.name, output)
 
+    def _tell_gate(self, stage: CompiledStage, output: StageOutput, kept: str | None = None) -> None:
+        """Let the gate know, once the event has told everybody, how a stage has settled."""
+        if self.gate is not None:
+            self.gate.settled(stage, output, kept)
+
     def _end_badly(
         self,
         stage: CompiledStage,
@@ -348,6 +438,9 @@ class Outcomes:
         elif interrupted is _STOPPED and isinstance(error, asyncio.CancelledError):
             self._cut_short(stage, number, duration_ms)
             return
+        elif isinstance(error, EffectGateClosed) and not self._scheduler.stopping:
+            self._stopped_by_gate(stage, number, duration_ms)
+            return
         elif isinstance(error, PipelineCancelled) and (reason := self.run.cancel_reason) is not None:
             # ctx.raise_if_cancelled() and the like: the stage has noticed by itself, perhaps before the run has.
             self._cut_short(stage, number, duration_ms)
@@ -358,8 +451,56 @@ class Outcomes:
         failed = StageOutput.fail(said(error)).with_duration(duration_ms)
         self._tell_watchers(stage, failed, error, ctx)
         wanted = asked or (stage.retry is not None and stage.retry.wants(error))
+        if wanted and stage.spec.effect is Effect.IRREVERSIBLE and not self._has_key():
+            self._refuse_retry(stage, number, error)
+            wanted = False
         if not wanted or not self._try_again(stage, number, error, getattr(error, "retry_after", None)):
             self._give_up(stage, error, number, failed)
+
+    def _stopped_by_gate(self, stage: CompiledStage, attempt: int, duration_ms: float) -> None:
+        """A stage found, when it wanted to do something to the world, that a gate has closed."""
+        output = StageOutput.skip(SkipReason.GATE_CLOSED).with_duration(duration_ms)
+        self._hand_over(stage, output, kept=SkipReason.GATE_CLOSED)
+        data: dict[str, Any] = {"duration_ms": duration_ms, "attempt": attempt, **self._parts(stage.number)}
+        self._emit(stage, vocabulary.STAGE_SKIPPED, {**data, "reason": SkipReason.GATE_CLOSED})
+        self._tell_gate(stage, output, SkipReason.GATE_CLOSED)
+
+    async def wait_for_gate(self, gate: EffectGate, stage: CompiledStage, attempt: int) -> None:
+        """Wait, as a stage that is running, until the gate is decided."""
+        number, loop, began_ns = stage.number, asyncio.get_running_loop(), monotonic_ns()
+        places, pauses = self._places, self.pauses
+        if places is not None:
+            places.lend(number)
+        if pauses is not None:
+            pauses.begin(number, loop.time())
+        try:
+            await gate.decided_around(stage)
+        finally:
+            if pauses is not None:
+                pauses.end(number, loop.time())
+            self._stamps.note(number, Note(Part.GATE, began_ns, monotonic_ns(), attempt))
+        if places is not None:
+            await self.take_places_back(places, number, attempt)
+
+    async def take_places_back(self, places: StagePlaces, number: int, attempt: int) -> None:
+        """Wait until a running stage that has lent its places has them again."""
+        began_ns = monotonic_ns()
+        await places.take_back(number)
+        self._stamps.note(number, Note(Part.QUEUE, began_ns, monotonic_ns(), attempt))
+
+    def _has_key(self) -> bool:
+        """Say whether the run has an idempotency key, so that what cannot be taken back may be repeated."""
+        known = self.run.data.get("idempotency_key") is not None
+        return known or any(getattr(one, "finds_keys", False) for one in self._graph.interceptors)
+
+    def _refuse_retry(self, stage: CompiledStage, attempt: int, error: BaseException) -> None:
+        if attempt < (stage.retry or DEFAULT_RETRY).max_attempts and not self._scheduler.stopping:
+            error.add_note(
+                f"Stage {stage.name!r} is not attempted again: its effect is irreversible, and the run has no "
+                "idempotency key. If repeating is safe, let it return StageOutput.retry(...), or say effect="
+            )
+            data = {"stage": stage.name, "attempt": attempt, "error": said(error)}
+            self.run.emit(vocabulary.RETRY_REFUSED, {**data, "reason": "irreversible_effect"})
 
     def _tell_watchers(
         self, stage: CompiledStage, output: StageOutput, error: BaseException | None, ctx: StageContext
@@ -381,7 +522,8 @@ class Outcomes:
     def _cut_short(self, stage: CompiledStage, attempt: int, duration_ms: float) -> None:
         """A stage gave way to the end of the run."""
         self._told[stage.number] = None
-        self._emit(stage, vocabulary.STAGE_CANCELLED, {"duration_ms": duration_ms, "attempt": attempt})
+        data: dict[str, Any] = {"duration_ms": duration_ms, "attempt": attempt, **self._parts(stage.number)}
+        self._emit(stage, vocabulary.STAGE_CANCELLED, data)
 
     def _try_again(
         self, stage: CompiledStage, number: int, error: BaseException, retry_after: object
@@ -404,8 +546,12 @@ class Outcomes:
         scheduled = {"stage": stage.name, "attempt": number, "backoff_strategy": policy.backoff.value, **data}
         self.run.emit(vocabulary.RETRY_SCHEDULED, scheduled)
         if self._scheduler.stopping:  # by whoever heard of it
+            self._stamps.attempted(stage.number)
             return True
-        self._emit(stage, vocabulary.STAGE_RETRYING, {"attempt": number + 1, **data})
+        self._emit(
+            stage, vocabulary.STAGE_RETRYING, {"attempt": number + 1, **data, **self._parts(stage.number)}
+        )
+        self._stamps.attempted(stage.number)
         self._scheduler.again(stage.number, delay)
         return True
 
@@ -433,15 +579,20 @@ class Outcomes:
                 "error_type": type(error).__name__,
                 "duration_ms": output.duration_ms,
                 "attempt": attempts,
+                **self._parts(stage.number),
             },
         )
+        self._tell_gate(stage, output)
         if self._graph.failure_mode is FailureMode.FAIL_FAST or self.run.fatal is not None:
             self.run.stop(failure)
 
     def _skip(self, stage: CompiledStage, reason: str) -> None:
         self.plain = False
-        self._hand_over(stage, StageOutput.skip(reason), kept=reason)
-        self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": reason})
+        self._stamps.kept(stage.number, monotonic_ns())
+        output = StageOutput.skip(reason)
+        self._hand_over(stage, output, kept=reason)
+        self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": reason, **self._parts(stage.number)})
+        self._tell_gate(stage, output, reason)
 
     def _condition(self, stage: CompiledStage) -> str | None:
         """Ask the router and ``when=``; a reason to skip, None to go on, or "" if asking has failed the stage."""
@@ -485,6 +636,7 @@ class Outcomes:
         attempts = self._attempts.get(stage.number, 0)
         if not attempts and self.listening:
             self._announce(stage)
+        self._stamps.kept(stage.number, monotonic_ns())
         self._fail(stage, error, attempts or 1, StageOutput.fail(said(error)))
 
     # --- guards that send back --------------------------------------------------------------------------
@@ -510,10 +662,15 @@ class Outcomes:
             return False
         self.run.emit(vocabulary.GUARD_RETRY_SCHEDULED, data)
         self.progress.reset(loop.members)
+        if self.gate is not None:
+            self.gate.taken_back(loop.members)
         for number in loop.members:
+            self._stamps.attempted(number)
+            self._held.pop(number, None)
             self._attempts.pop(number, None)
             self._rounds[number] = rounds.rounds
         if not self._scheduler.stopping:
+            self._stamps.ready_ns[loop.target] = monotonic_ns()
             self._scheduler.ready.append(loop.target)
         return True
 
@@ -527,6 +684,14 @@ class Outcomes:
             self._emit(stage, vocabulary.STAGE_RETRYING, data)
             return
         self._emit(stage, vocabulary.STAGE_STARTED, {"kind": stage.kind})
+
+    def _parts(self, number: int) -> dict[str, Any]:
+        """Return what an event says of how a stage spent its time so far."""
+        return {"parts_ns": self._stamps.totals(number)} if self.listening else {}
+
+    def backed_off(self, number: int) -> None:
+        """A stage has waited for another attempt, and is ready for it."""
+        self._stamps.waited(number, Part.BACKOFF, monotonic_ns())
 
     def _emit(self, stage: CompiledStage, status: str, data: Mapping[str, Any]) -> None:
         if self.run.listening:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
 from stageflow.context.frozen import FrozenDict
+from stageflow.runtime.stamps import Stamps
 from stageflow.stages.output import PLAIN, StageOutput, output_of
 from stageflow.stages.stage import StageStatus
 
@@ -29,6 +30,7 @@ class SkipReason:
     CONDITION_FALSE: Final = "condition_false"
     ROUTE_NOT_TAKEN: Final = "route_not_taken"
     OVERLOADED: Final = "overloaded"
+    GATE_CLOSED: Final = "gate_closed"
     VALUE_MISSING: Final = "value_missing"
     RUN_STOPPED: Final = "run_stopped"
 
@@ -40,28 +42,32 @@ class Progress:
     Args:
         stages: The compiled stages, by number.
         waits: How many others each of them waits for.
+        started_ns: When the run began, on the monotonic clock.
 
     Attributes:
-        left: How many dependencies of each stage have not settled, by number.
+        left: How many of those that each stage waits for have not settled, by number.
         settled: What settled stages left, by number: an output, or, of those that ended well and brought nothing else,
             the data alone, of which ``output`` makes one when somebody asks.
-        took_ns: How long those took, in nanoseconds.
+        stamps: When they became ready, began and ended.
     """
 
-    __slots__ = ("_irregular", "_kept", "_stages", "left", "settled", "took_ns")
+    __slots__ = ("_flows", "_irregular", "_kept", "_stages", "left", "settled", "stamps")
 
-    def __init__(self, stages: Sequence[CompiledStage], waits: Sequence[int]) -> None:
+    def __init__(self, stages: Sequence[CompiledStage], waits: Sequence[int], started_ns: int) -> None:
         self._stages = stages
+        self.stamps = Stamps(len(stages), started_ns)
         self.left = list(waits)
         self._kept: dict[int, str] = {}  # why stages were kept from starting
+        self._flows: dict[
+            int, set[int]
+        ] = {}  # of stages whose stream is read, once they have started: for whom
         self._irregular: dict[int, None] = {}  # stages behind something that did not simply succeed
         self.settled: list[StageOutput | FrozenDict[str, Any] | None] = [None] * len(stages)
-        self.took_ns = [0] * len(stages)
 
     def settle(
         self, stage: CompiledStage, output: StageOutput, ready: deque[int], kept: str | None = None
     ) -> None:
-        """Note how a stage ended.
+        """Note how a stage ended; its stamps have been noted before.
 
         Args:
             stage: The stage.
@@ -69,22 +75,42 @@ class Progress:
             ready: Gets the stages that became ready by it.
             kept: Why it was kept from starting, if it was.
         """
+        stamps = self.stamps
+        ended_ns = stamps.began_ns[stage.number] + stamps.took_ns[stage.number]
+        waiting = stage.dependants
         if output.status is not _OK:
-            self._irregular.update(dict.fromkeys(stage.dependants))
+            if stage.readers and stage.number not in self._flows:  # it will never start
+                waiting += stage.readers
+            self._irregular.update(dict.fromkeys(waiting))
             if kept is not None:
                 self._kept[stage.number] = kept
         self.settled[stage.number] = output
+        self._release(waiting, ended_ns, ready)
+
+    def started(self, producer: CompiledStage, now_ns: int, ready: deque[int]) -> None:
+        """Note that a stage whose stream is read has started: its readers need not wait for it any more."""
+        flows = self._flows.setdefault(producer.number, set())
+        waiting = [reader for reader in producer.readers if reader not in flows]
+        flows.update(waiting)
+        self._release(waiting, now_ns, ready)
+
+    def has_started(self, producer: int) -> bool:
+        """Say whether a stage whose stream is read has started."""
+        return producer in self._flows
+
+    def _release(self, waiting: Sequence[int], now_ns: int, ready: deque[int]) -> None:
         left = self.left
-        for number in stage.dependants:
+        for number in waiting:
             left[number] = waits = left[number] - 1
             if not waits:
                 ready.append(number)
+                self.stamps.ready_ns[number] = now_ns
 
     def output(self, number: int) -> StageOutput | None:
         """Return what a stage left; None if it has not settled."""
         output = self.settled[number]
         if isinstance(output, FrozenDict):
-            output = self.settled[number] = output_of(PLAIN, output, self.took_ns[number] / 1e6)
+            output = self.settled[number] = output_of(PLAIN, output, self.stamps.took_ns[number] / 1e6)
         return output
 
     def counts(self) -> dict[str, int]:
@@ -101,21 +127,25 @@ class Progress:
         return self._irregularity(stage) if stage.number in self._irregular else None
 
     def _irregularity(self, stage: CompiledStage) -> str | None:
-        skipped = missing = False
+        skipped = missing = closed = False
         kept_count = 0
-        for number in (*stage.dependencies, *stage.holders):
+        never_started = [number for number, _ in stage.streams if number not in self._flows]
+        for number in (*stage.dependencies, *stage.holders, *never_started):
             output = self.output(number)
             if output is None or output.status is _OK:
                 continue
             kept = self._kept.get(number)
             if output.status is not _SKIP or kept == SkipReason.DEPENDENCY_FAILED:
                 return SkipReason.DEPENDENCY_FAILED
+            closed |= kept == SkipReason.GATE_CLOSED
             if number in stage.holders:  # it only had to pass, and it had nothing to object
                 continue
             skipped = True
             name = self._stages[number].name
             kept_count += kept is not None and name not in stage.spec.optional
             missing |= name in stage.spec.requires
+        if closed:
+            return SkipReason.GATE_CLOSED
         if kept_count and kept_count == stage.needed:
             return SkipReason.BRANCH_NOT_TAKEN
         if skipped and stage.spec.conditional:
@@ -136,7 +166,9 @@ class Progress:
         """
         for number in members:
             stage = self._stages[number]
-            self.left[number] = sum(one in members for one in (*stage.dependencies, *stage.holders))
+            streams = [producer for producer, _ in stage.streams]
+            self.left[number] = sum(one in members for one in (*stage.dependencies, *stage.holders, *streams))
+            self._flows.get(number, set[int]()).difference_update(members)
             if self.settled[number] is not None:
                 for dependant in stage.dependants:
                     self.left[dependant] += dependant not in members

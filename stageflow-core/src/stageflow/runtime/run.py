@@ -11,7 +11,13 @@ from contextvars import ContextVar, copy_context
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, cast, final
 
-from stageflow.errors import OverloadError, PipelineCancelled, RunTimeoutError, StageExecutionError
+from stageflow.errors import (
+    EffectGateDeadlock,
+    OverloadError,
+    PipelineCancelled,
+    RunTimeoutError,
+    StageExecutionError,
+)
 from stageflow.events import vocabulary
 from stageflow.events.emitter import SILENT, RunEmitter
 from stageflow.events.sink import NoOpEventSink
@@ -23,7 +29,9 @@ from stageflow.runtime.progress import OutputsByName
 from stageflow.runtime.results import PipelineResults
 from stageflow.runtime.run_id import RunId
 from stageflow.runtime.scheduler import Scheduler
+from stageflow.runtime.stamps import Note
 from stageflow.stages.inputs import inputs_in_run
+from stageflow.stages.part import Part
 from stageflow.stages.pipeline_context import PipelineContext
 from stageflow.stages.stage import StageStatus
 from stageflow.stages.timer import PipelineTimer
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
     from stageflow.context.snapshot import ContextSnapshot
     from stageflow.protocols import EventSink, ProviderCallLogger
     from stageflow.runtime.cancellation import CleanupRegistry
+    from stageflow.runtime.gate import EffectGate
     from stageflow.runtime.graph import StageGraph, WideEvents
     from stageflow.runtime.limits import ConcurrencyLimit
     from stageflow.runtime.recording import Recording, RunRecorder
@@ -79,6 +88,7 @@ class Run:
         "_outcomes",
         "_parent",
         "_ports",
+        "_receipts",
         "_recorder",
         "_request",
         "_run_id",
@@ -134,7 +144,10 @@ class Run:
         """Whether nothing of the run is alive any more."""
         self._recorder: RunRecorder | None = None
         self._cleanup: CleanupRegistry | None = None
-        self._ending: StageExecutionError | PipelineCancelled | OverloadError | None = None
+        self._receipts: dict[str, int] = {}  # the attempts of stages that have left undo receipts
+        self._ending: StageExecutionError | PipelineCancelled | OverloadError | EffectGateDeadlock | None = (
+            None
+        )
         self.fatal: BaseException | None = None
         """What nobody may catch, such as a stage's ``KeyboardInterrupt``, or an error of the machinery itself."""
         context = copy_context()
@@ -222,6 +235,37 @@ class Run:
             self._cleanup = cancellation.CleanupRegistry()
         self._cleanup.register(callback, name=name)
 
+    # --- what stages do to the world --------------------------------------------------------------------
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether gates hold effects in it, its own or those of the runs above."""
+        return self._outcomes.gate is not None
+
+    async def gate(self, stage: str, attempt: int) -> None:
+        """Wait until an effect of *stage*, which is running, may happen; see ``StageContext.gate``."""
+        gate = self._outcomes.gate
+        if gate is None:
+            return
+        compiled = self._graph.stage(stage)
+        if not gate.lets_pass(compiled):
+            await self._outcomes.wait_for_gate(gate, compiled, attempt)
+            gate.lets_pass(compiled)
+
+    def leave_receipt(self, stage: str, attempt: int, receipt: Mapping[str, Any]) -> None:
+        """Put an undo receipt on record; see ``StageContext.leave_receipt``."""
+        self._receipts[stage] = attempt
+        self.emit(vocabulary.EFFECT_RECEIPT, {"stage": stage, "attempt": attempt, "receipt": dict(receipt)})
+
+    def has_receipt(self, stage: str, attempt: int) -> bool:
+        """Say whether an attempt of *stage* has left an undo receipt."""
+        return self._receipts.get(stage) == attempt
+
+    def waited(self, stage: str, attempt: int, part: str, started_ns: int, ended_ns: int) -> None:
+        """Note that *stage*, which is running, waited for something; see ``RunScope``."""
+        number = self._graph.stage(stage).number
+        self._outcomes.progress.stamps.note(number, Note(Part(part), started_ns, ended_ns, attempt))
+
     @property
     def provider_call_logger(self) -> ProviderCallLogger | None:
         """Who is told of the calls that stages make to providers."""
@@ -267,12 +311,40 @@ class Run:
 
     def _begin(self) -> None:
         """Start the stages that wait for nothing."""
+        gate = None
+        if self._graph.gated or (self._parent is not None and self._parent.is_gated):
+            try:
+                gate = self._put_up_gate()
+            except EffectGateDeadlock as exc:
+                self.stop(exc)
+                return
         self._begun = True
         self.emit(vocabulary.PIPELINE_STARTED, {"stages": len(self._graph.stages)})
         if self._graph.recording is not None:
             self._recorder = self._record(self._graph.recording)
-        self._outcomes.begin(self._scheduler)
+        self._outcomes.begin(self._scheduler, gate)
         self._scheduler.grow()
+
+    def _put_up_gate(self) -> EffectGate | None:
+        """Return what holds effects: the gates of this run, and those of the runs above it.
+
+        Raises:
+            EffectGateDeadlock: A gate above waits for the stage that has started this run.
+        """
+        from stageflow.runtime import gate as room
+
+        above: Any = None, None
+        around = room.performing.get()
+        if self._parent is not None and around is not None:
+            gate, stage = around
+            above = gate.around(stage)
+        if not self._graph.gated and above[0] is None:
+            return None
+        settled = self._outcomes.progress.settled
+        gate = room.EffectGate(self._graph.stages, lambda number: settled[number] is not None, above)
+        if self._graph.has_effects:
+            gate.check(self._graph.name)
+        return gate
 
     async def _run_stages_under(self, limit: ConcurrencyLimit) -> asyncio.CancelledError | None:
         """Run once the graph has room for another run; whatever ends the run ends the waiting, too."""
@@ -398,7 +470,9 @@ class Run:
         """Return the error of a run that is cancelled from outside."""
         return PipelineCancelled(PipelineCancelled.EXTERNAL, reason, run_id=self.snapshot.pipeline_run_id)
 
-    def stop(self, ending: StageExecutionError | PipelineCancelled | OverloadError) -> None:
+    def stop(
+        self, ending: StageExecutionError | PipelineCancelled | OverloadError | EffectGateDeadlock
+    ) -> None:
         """End the run early with *ending*. The first cause stays."""
         if self._ending is None:
             self._ending = ending
@@ -435,11 +509,12 @@ class Run:
             error.add_note(
                 f"Before that, stage {self._failure.stage!r} failed: {said(self._failure.original)}"
             )
+        self._outcomes.progress.stamps.ended_ns = now_ns = monotonic_ns()
         results = PipelineResults.of_run(
             OutputsByName(self._outcomes.progress, self._graph.stages_by_name),
             run_id=self._run_id if self._snapshot is None else self._snapshot.pipeline_run_id,
             error=error,
-            duration_ms=(monotonic_ns() - self.timer.started_ns) / 1e6,
+            duration_ms=(now_ns - self.timer.started_ns) / 1e6,
             pipeline=self._graph.name,
         )
         if error is not None:

@@ -73,6 +73,7 @@ class Scheduler:
     __slots__ = (
         "_backoffs",
         "_deadlines",
+        "_extended",
         "_interrupted",
         "_lanes",
         "_loop",
@@ -99,6 +100,8 @@ class Scheduler:
         # Tasks whose stage has suspended, and is under no limit, or over it:
         self._suspended: dict[asyncio.Task[None], float] = {}
         self._deadlines: Deadlines[asyncio.Task[None]] | None = None  # of the others
+        # The stages that those run which may pause, and where their Tasks stand once their limits have been extended:
+        self._extended: dict[asyncio.Task[None], tuple[int, dict[asyncio.Task[None], float] | None]] = {}
         self._interrupted: dict[asyncio.Task[None], Interruption] = {}  # of both, why they were asked to stop
         self._backoffs: dict[int, asyncio.TimerHandle] = {}
         self._parked: dict[int, None] = {}  # stages that wait for a place under a limit
@@ -107,13 +110,14 @@ class Scheduler:
         self.stopping = False
         self._makes_tasks = self._loop.get_task_factory() is None
         progress = outcomes.progress
+        stamps = progress.stamps
         self.for_lanes = (
             context,
             outcomes.run,
             outcomes,
             outcomes.stages,
             progress.settled,
-            progress.took_ns,
+            (stamps.ready_ns, stamps.began_ns, stamps.took_ns, stamps.started_ns),
             progress.left,
             outcomes.listening,
         )
@@ -200,6 +204,7 @@ class Scheduler:
 
     def _backed_off(self, number: int) -> None:
         del self._backoffs[number]
+        self.outcomes.backed_off(number)
         self.ready.append(number)
         self.grow()
 
@@ -228,6 +233,10 @@ class Scheduler:
     def interruption_of(self, task: asyncio.Task[None]) -> Interruption | None:
         """Forget a stage that has ended; return why it was asked to stop, if it was."""
         self._suspended.pop(task, None)
+        if task in self._extended:
+            _, line = self._extended.pop(task)
+            if line is not None:
+                line.pop(task, None)
         return self._interrupted.pop(task, None)
 
     def suspended(
@@ -255,10 +264,20 @@ class Scheduler:
             if spent_ns > _NEGLIGIBLE_NS:
                 began -= spent_ns / 1e9
             line = self._deadlines.add(task, limit, began)
+            if self.outcomes.pauses is not None:
+                self._extended[task] = stage.number, None
         if len(self.ready) > self.starting:
             self.grow()
         return line
 
     def _time_out(self, task: asyncio.Task[None]) -> None:
+        pauses, deadlines = self.outcomes.pauses, self._deadlines
+        if pauses is not None and deadlines is not None and task in self._extended:
+            number, _ = self._extended[task]
+            now = self._loop.time()
+            owed = pauses.owed(number, now)
+            if owed > 0:
+                self._extended[task] = number, deadlines.add(task, owed, now)
+                return
         self._suspended[task] = 0.0  # it may still be asked to stop with the run
         self._interrupt(task, Interruption.TIMED_OUT)

@@ -8,6 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from stageflow.errors import BuildProblem, CycleDetectedError, PipelineValidationError, close_matches, shown
+from stageflow.stages.effect import Effect
 from stageflow.stages.stage import StageKind
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def find_problems(specs: Sequence[StageSpec]) -> list[BuildProblem]:
     hints = _hints(by_name)
     for spec in by_name.values():
         problems += _dependency_problems(spec, by_name, hints)
+        if spec.streams:
+            problems += _stream_problems(spec, by_name, hints)
         if spec.route and all(map(_is_text, spec.route)):
             problems += _route_problems(spec, by_name)
     for cycle in [] if in_order else find_cycles(_edges(by_name)):
@@ -164,6 +167,10 @@ def _option_problems(spec: StageSpec, name: str) -> Iterator[BuildProblem]:
             "Pass the names of stages",
         ),
         ("route", spec.route, all(map(_is_text, spec.route)), "Pass a label, or several"),
+        ("effect", spec.effect, isinstance(spec.effect, Effect), "Pass one of Effect"),  # pyright: ignore[reportUnnecessaryIsInstance]
+        ("gates_effects", spec.gates_effects, type(spec.gates_effects) is bool, "Pass True or False"),
+        ("gated", spec.gated, type(spec.gated) is bool, "Pass True or False"),
+        ("restartable", spec.restartable, type(spec.restartable) is bool, "Pass True or False"),
     ):
         if value is not None and not fits:
             message = f"{option}= of stage {shown(name)} is {shown(value)}, which is none"
@@ -263,6 +270,27 @@ def _dependency_problems(
             fix = hints(dependency) or f"Add a stage {shown(dependency)}, or remove the dependency"
             code = "SF-BUILD-UNKNOWN-DEPENDENCY"
             yield BuildProblem(code, message, fix=fix, stages=[spec.name], unknown=dependency)
+
+
+def _stream_problems(
+    spec: StageSpec, known: Mapping[str, StageSpec], hints: Callable[[str], str]
+) -> Iterator[BuildProblem]:
+    producers = [edge.producer for edge in spec.streams]
+    for producer in dict.fromkeys(producers):
+        if producer == spec.name:
+            message, fix = f"Stage {shown(spec.name)} reads its own stream", "Remove it from streams="
+        elif producer not in known:
+            message = f"Stage {shown(spec.name)} reads the stream of {shown(producer)}, which is not in the pipeline"
+            fix = hints(producer) or f"Add a stage {shown(producer)}, or remove it from streams="
+        elif producer in spec.dependencies:
+            message = f"Stage {shown(spec.name)} reads the stream of {shown(producer)} and waits for its end as well"
+            fix = "Keep one of the two: streams= to read while it runs, dependencies= to have its output"
+        elif producers.count(producer) > 1:
+            message = f"Stage {shown(spec.name)} reads the stream of {shown(producer)} over two edges"
+            fix = "Keep one of them"
+        else:
+            continue
+        yield BuildProblem("SF-BUILD-STREAM", message, fix=fix, stages=[spec.name, producer])
 
 
 def find_cycles(edges: Mapping[str, Sequence[str]]) -> list[list[str]]:

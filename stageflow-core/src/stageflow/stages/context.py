@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, cast, final
 
 from stageflow.context.checks import check_mapping, shown, text_of, wrong_type
 from stageflow.context.frozen import FrozenDict
@@ -15,11 +15,11 @@ from stageflow.stages.pipeline_context import PipelineContext, as_payload, ids_o
 from stageflow.stages.spec import StageSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+    from collections.abc import Awaitable, Callable, MutableMapping, Sequence
     from uuid import UUID
 
     from stageflow.context.snapshot import ContextSnapshot
-    from stageflow.protocols import EventSink, ProviderCallLogger
+    from stageflow.protocols import EventSink, ProviderCallLogger, UndoReceipt
     from stageflow.stages.inputs import StageInputs
     from stageflow.stages.provider_call import ProviderCall
     from stageflow.stages.stage import StageKind
@@ -89,12 +89,37 @@ class RunScope(Protocol):
         """Call *callback* when the run ends."""
         ...
 
+    async def gate(self, stage: str, attempt: int) -> None:
+        """Wait until an effect of *stage*, which is running, may happen."""
+        ...
+
+    def leave_receipt(self, stage: str, attempt: int, receipt: Mapping[str, Any]) -> None:
+        """Put the undo receipt of an attempt of *stage* on record."""
+        ...
+
+    def has_receipt(self, stage: str, attempt: int) -> bool:
+        """Say whether an attempt of *stage* has left an undo receipt."""
+        ...
+
+    def waited(self, stage: str, attempt: int, part: str, started_ns: int, ended_ns: int) -> None:
+        """Note that *stage*, which is running, did not work for a while but waited: for whoever made it wait.
+
+        Args:
+            stage: The stage.
+            attempt: Its attempt.
+            part: What the time went to, a ``Part``.
+            started_ns: When it began to wait, on the monotonic clock.
+            ended_ns: When that was over.
+        """
+        ...
+
 
 class _DetachedScope:
     """Stands in for the run in a context that somebody made by hand, mostly in tests."""
 
     __slots__ = (
         "_inputs",
+        "_receipts",
         "cancel_reason",
         "data",
         "depth",
@@ -121,6 +146,7 @@ class _DetachedScope:
         self.pipeline = "pipeline"
         self.provider_call_logger: ProviderCallLogger | None = None
         self._inputs = inputs
+        self._receipts: dict[str, int] = {}
 
     def inputs_of(self, stage: str) -> StageInputs:
         return self._inputs
@@ -141,6 +167,19 @@ class _DetachedScope:
         what = text_of(name or getattr(callback, "__name__", callback))
         msg = f"Cannot register {what!r}: this context belongs to no run, so nothing would call it"
         raise RunStateError(msg, fix="Register it in a stage, with the ctx that the stage is given")
+
+    async def gate(self, stage: str, attempt: int) -> None:
+        """Return at once: without a run there are no gates."""
+
+    def leave_receipt(self, stage: str, attempt: int, receipt: Mapping[str, Any]) -> None:
+        self._receipts[stage] = attempt
+        self.emit("effect.receipt", {"stage": stage, "attempt": attempt, "receipt": dict(receipt)})
+
+    def has_receipt(self, stage: str, attempt: int) -> bool:
+        return self._receipts.get(stage) == attempt
+
+    def waited(self, stage: str, attempt: int, part: str, started_ns: int, ended_ns: int) -> None:
+        """Forget it: without a run there is no timeline."""
 
 
 @final
@@ -321,6 +360,53 @@ class StageContext:
             RunStateError: The context belongs to no run. Also a ``RuntimeError``.
         """
         self._scope.register_cleanup(callback, name)
+
+    async def gate(self) -> None:
+        """Wait until an effect of this stage may happen: until every gate of the pipeline has opened.
+
+        For whoever does something to the world inside a stage, such as an agent's tools. A stage that as a whole
+        has an effect need not call it. While it waits, the stage holds no place under concurrency limits, and its time
+        limit does not run.
+
+        Raises:
+            EffectGateClosed: A gate has closed. A stage that lets this pass ends as skipped.
+            EffectGateDeadlock: A gate waits for this stage.
+
+        ```python
+        import asyncio
+
+        from stageflow import Pipeline, StageContext, StageKind, stage
+
+
+        @stage(kind=StageKind.GUARD, gates_effects=True)
+        async def check(ctx: StageContext) -> bool:
+            return True
+
+
+        @stage
+        async def act(ctx: StageContext) -> str:
+            await ctx.gate()
+            return "done"
+
+
+        print(asyncio.run(Pipeline.from_stages(check, act).run()).value(act))
+        #> done
+        ```
+        """
+        await self._scope.gate(self._spec.name, self._attempt)
+
+    def leave_receipt(self, receipt: UndoReceipt) -> None:
+        """Put on record how to undo what this stage has just done; see ``stageflow.protocols.UndoReceipt``.
+
+        Raises:
+            ArgumentTypeError: It has no ``to_dict``, or that gives no mapping.
+        """
+        to_dict = getattr(receipt, "to_dict", None)
+        data = to_dict() if callable(to_dict) else None
+        if not isinstance(data, Mapping):
+            expects = "an UndoReceipt, whose to_dict() gives a mapping"
+            raise wrong_type("StageContext.leave_receipt", "receipt", expects, receipt)
+        self._scope.leave_receipt(self._spec.name, self._attempt, FrozenDict(cast("Mapping[str, Any]", data)))
 
     def provider_call(
         self, operation: str, provider: str, model_id: str | None = None, **context: Any
