@@ -66,7 +66,7 @@ def seen() -> dict[str, list[set[str]]]:
 
 @pytest.mark.parametrize("type_", _SECTIONS)
 def test_a_section_has_the_keys_of_its_event(type_: str, seen: dict[str, list[set[str]]]):
-    every = {} if type_ == vocabulary.STREAM_GAP else rows(_EVERY)
+    every = {} if type_ in {vocabulary.STREAM_GAP, vocabulary.STREAM_CHUNK} else rows(_EVERY)
     at_times = {key for key, said in every.items() if "only if" in said}
     common = set(every) - at_times
     if type_ == vocabulary.PIPELINE_CANCELED:  # a child's context emits it
@@ -138,6 +138,10 @@ async def _spawning(ctx) -> None:
         await canceling
 
 
+async def _publishing(ctx) -> None:
+    await ctx.publish("Hel")
+
+
 class _Receipt:
     receipt_id = "r-1"
 
@@ -198,11 +202,14 @@ async def everything() -> list[tuple[str, dict[str, Any]]]:
         strategy = GuardRetryStrategy({"_guard": GuardRetryPolicy("_draft", rounds, stagnation_limit=9)})
         guarded = _guarded(iter((False, False, True)))
         await guarded.build(guard_retry_strategy=strategy).run(sink=sink, raise_errors=False)
-    async for event in _pipeline(_fine).stream(buffer=1):
-        sink.events += _gap(event)
+    reader = StageSpec("_reader", _fine, streams=["_publishing"])
+    await run(_pipeline(_publishing).compose(Pipeline.from_stages(reader)))
+    for buffer in (1, 100):
+        async for event in _pipeline(_publishing).stream(buffer=buffer):
+            sink.events += _of_the_reader(event)
     return sink.events
 
 
-def _gap(event: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    if event.type == vocabulary.STREAM_GAP:
+def _of_the_reader(event: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    if event.type in {vocabulary.STREAM_GAP, vocabulary.STREAM_CHUNK}:
         yield event.type, dict(event.data)

@@ -148,6 +148,7 @@ EXEMPT = {
     "*Interceptor.failed": "called by the executor",
     "InterceptorContext": "made by the executor",
     "InterceptorContext.*": "lives in a run only: see test_what_interceptors_and_stages_say_in_a_run",
+    "StageContext.stream": "only in a run: see test_a_stage_context_that_belongs_to_no_run",
     "StageContext.register_cleanup": "only in a run: see test_a_stage_context_that_belongs_to_no_run",
     "StageOutput.settled": "called by the executor, when a stage has ended",
     "StageGraph.active_in": "called by a run",
@@ -460,6 +461,8 @@ GOOD_FOR: dict[str, Callable[[], Any]] = {
     "LLMPorts.require.port": lambda: "llm_provider",
     "StagePorts.require.port": lambda: "db",
     "RetryPolicy.wants_status.status": lambda: StageStatus.FAIL,
+    "StageContext.publish.chunk": lambda: "a",
+    "StageContext.stream.producer": lambda: "a",
     "StageContext.leave_receipt.receipt": create_test_snapshot,
     "StageOutput.status": lambda: StageStatus.OK,
     "SubpipelineSpawner.spawn.runner": lambda: a_child,
@@ -1015,8 +1018,10 @@ IN_A_STAGE = [
     "inputs.has_output",
     "inputs.require_from",
     "provider_call",
+    "leave_receipt",
     "record_stage_event",
     "register_cleanup",
+    "stream",
     "try_emit_event",
 ]
 IN_AN_INTERCEPTOR = ["add_observation", "get_observation", "try_emit_event"]
@@ -1106,9 +1111,13 @@ def test_emitting_never_raises():
 
 
 def test_a_stage_context_that_belongs_to_no_run():
-    with pytest.raises(StageflowError) as caught:
-        a_stage_context().register_cleanup(an_async_function)
-    assert caught.value.code.startswith("SF-")
+    for wrong in (
+        lambda: a_stage_context().register_cleanup(an_async_function),
+        lambda: a_stage_context().stream("a"),
+    ):
+        with pytest.raises(StageflowError) as caught:
+            wrong()
+        assert caught.value.code.startswith("SF-")
 
 
 # --- look-ups and read-only things --------------------------------------------------------------------------

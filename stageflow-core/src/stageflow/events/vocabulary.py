@@ -35,6 +35,8 @@ __all__ = [
     "STAGE_RETRYING",
     "STAGE_SKIPPED",
     "STAGE_STARTED",
+    "STREAM_CHUNK",
+    "STREAM_CLOSED",
     "STREAM_GAP",
     "stage_event",
 ]
@@ -72,6 +74,10 @@ GUARD_RETRY_EXHAUSTED: Final = "guard_retry.exhausted"
 GUARD_RETRY_RECOVERED: Final = "guard_retry.recovered"
 
 CLEANUP_FAILED: Final = "cleanup.failed"
+STREAM_CHUNK: Final = "stream.chunk"
+"""What a stage publishes. Only who reads ``pipeline.stream()`` gets it; sinks do not."""
+
+STREAM_CLOSED: Final = "stream.closed"
 STREAM_GAP: Final = "stream.gap"
 
 

@@ -13,8 +13,9 @@ Invariants:
    cancelled, or released with an error, has handed its chunk to nobody.
 2. Chunks reach every reader in the order in which they were published; nobody overtakes the line.
 3. A chunk leaves a buffer in the very step in which its reader gets it, so no cancel can lose it.
-4. A reader waits only while its buffer is empty and its end open, the first of the line only while a blocking end
-   is full. Whatever changes that wakes them: a chunk, a reader that takes or leaves, ``restart`` and ``close``.
+4. A reader waits only while its buffer is empty and its end open, the first of the line only while a blocking
+   end is full. Whatever changes that wakes them: a chunk, a reader that takes or leaves, ``restart`` and
+   ``close``.
 5. No Task is made here, and no lock is needed: a channel belongs to one event loop.
 """
 
@@ -133,8 +134,8 @@ class ChannelCounts(NamedTuple):
 class _Marker:
     """Stands in a buffer where a gap or a restart is.
 
-    Readers get a record in its place. A gap may still grow here; and a record is a chunk like any other if a stage
-    publishes what it reads.
+    Readers get a record in its place. A gap may still grow here; and a record is a chunk like any other if a
+    stage publishes what it reads.
     """
 
     __slots__ = ("attempt", "lost")
@@ -148,7 +149,7 @@ class _Marker:
 
 
 class _End:
-    """One reader's end of the channel. Markers take no room: there is at most one more of them than of chunks.
+    """One reader's end of the channel. Markers take no room: at most one more of them than of chunks.
 
     Attributes:
         limit: How many items it holds at most: so many chunks as the edge says, and every marker.
@@ -265,7 +266,7 @@ class _Line:
         return all(len(end.items) < end.limit for end in self.blocking)
 
     def call_next(self) -> None:
-        """Wake the first, if there is room. It stays the first until it has published, so nobody overtakes it."""
+        """Wake the first, if there is room. It stays the first until it has published: none overtakes it."""
         if self.turns and self.has_room():
             self.turns[0].wake()
 
@@ -280,8 +281,8 @@ class _Line:
 class Reader:
     """Iterates over what waits for one reader, and waits for more. Made by ``Channel.subscribe``.
 
-    A stage may have several, one after the other or in turns: each chunk comes out of one of them. But only one may
-    wait at a time. A cancelled wait loses nothing: the chunk that was on its way is the next one's.
+    A stage may have several, one after the other or in turns: each chunk comes out of one of them. But only
+    one may wait at a time. A cancelled wait loses nothing: the chunk that was on its way is the next one's.
 
     ```python
     import asyncio
@@ -352,8 +353,8 @@ class Reader:
     async def aclose(self) -> None:
         """End this iterator, also for who waits in it. What is unread stays, for the next one.
 
-        So a reader that is attempted again goes on where its last attempt stopped, also if that closed its iterator.
-        To give up the stream for good is ``Channel.leave``.
+        So a reader that is attempted again goes on where its last attempt stopped, also if that closed its
+        iterator. To give up the stream for good is ``Channel.leave``.
         """
         self._closed = True
         if self._end.reading is self:
@@ -400,16 +401,19 @@ class Reader:
 class Channel:
     """What one producer publishes in one run, with a bounded buffer for each reader.
 
-    What a full buffer does to a chunk is the reader's choice (``StreamEdge.overflow``). Where chunks are missing,
-    the reader finds a ``StreamGap`` that says how many: with ``DROP_OLDEST`` in front of what is left, with
-    ``DROP_NEWEST`` behind what was waiting when they came. ``COALESCE`` leaves no gap.
+    What a full buffer does to a chunk is the reader's choice (``StreamEdge.overflow``). Where chunks are
+    missing, the reader finds a ``StreamGap`` that says how many: with ``DROP_OLDEST`` in front of what is
+    left, with ``DROP_NEWEST`` behind what was waiting when they came. ``COALESCE`` leaves no gap.
 
-    Whoever has to wait, a reader for a chunk or the producer for room, lends what it occupies, through *on_wait*:
+    Whoever has to wait, a reader for a chunk or the producer for room, lends what it occupies, through
+    *on_wait*:
 
-    - It is called with the name of the stage that waits, in the step before the wait. If it raises, there is no wait.
-    - It may return an async function, which is awaited once when the wait is over. Only then is the chunk taken from
-      the buffer, or handed over. If that function is cancelled, or raises, so is the call that waited; the reader's
-      chunk stays in the buffer, the producer's is nobody's, and the next in the line goes on.
+    - It is called with the name of the stage that waits, in the step before the wait. If it raises, there is
+      no wait.
+    - It may return an async function, which is awaited once when the wait is over. Only then is the chunk
+      taken from the buffer, or handed over. If that function is cancelled, or raises, so is the call that
+      waited; the reader's chunk stays in the buffer, the producer's is nobody's, and the next in the line
+      goes on.
     - It is awaited after a wait that was cancelled, too, since the stage may go on (``asyncio.timeout``); the
       ``CancelledError`` follows when it returns. In a run that is being stopped it should return at once.
 
@@ -535,8 +539,8 @@ class Channel:
     async def publish(self, chunk: Any) -> bool:
         """Publish a chunk as soon as every blocking reader has room, and return whether anybody still reads.
 
-        It does not suspend if there is room. Calls that wait are served in their order. A call that is cancelled,
-        or raises, has handed its chunk to nobody, and those behind it move up.
+        It does not suspend if there is room. Calls that wait are served in their order. A call that is
+        cancelled, or raises, has handed its chunk to nobody, and those behind it move up.
 
         Args:
             chunk: Anything. Its dicts, lists and sets are copied into read-only ones, as those of an output,
@@ -560,7 +564,7 @@ class Channel:
                 await turn.woken
             else:
                 await _outwait(turn.woken, self._on_wait(self._producer))
-            # It was woken as the first of the line, when there was room, which nobody else can have taken since.
+            # It was woken as the first of the line, when there was room; nobody else can have taken it since.
             if turn.error is None:
                 self._hand_over(chunk, ())
         finally:
@@ -594,8 +598,8 @@ class Channel:
     def _merged(self, chunk: Any) -> dict[str, Any]:
         """Return what is to take the place of the newest chunk, for each full end that coalesces.
 
-        All of them before any end gets the chunk, because the functions are somebody else's. One that raises breaks
-        its own end, of which its reader hears, and not the producer.
+        All of them before any end gets the chunk, because the functions are somebody else's. One that raises
+        breaks its own end, of which its reader hears, and not the producer.
         """
         merged: dict[str, Any] = {}
         for end in self._open:
@@ -608,10 +612,10 @@ class Channel:
         return merged
 
     def restart(self, attempt: int) -> None:
-        """Begin anew: what is unread is dropped, markers as well, and readers find ``StreamRestart(attempt)`` instead.
+        """Begin anew: readers find ``StreamRestart(attempt)`` in place of all that they have not read yet.
 
-        Calls of ``publish`` that wait are released with an error. If nothing has been published, readers notice
-        nothing.
+        Calls of ``publish`` that wait are released with an error. If nothing has been published, readers
+        notice nothing.
 
         Args:
             attempt: The attempt that begins.
@@ -634,7 +638,8 @@ class Channel:
         """End the stream: readers read what waits, then come to its end. Closing it again changes nothing.
 
         Args:
-            error: What broke it; then readers get a ``StreamBrokenError`` at its end. None if it has ended well.
+            error: What broke it; then readers get a ``StreamBrokenError`` at its end. None if it has ended
+                well.
         """
         if self._closed:
             return
@@ -658,7 +663,7 @@ class Channel:
         return Reader(self._producer, self._end_of("subscribe", reader), self._line, self._on_wait)
 
     def leave(self, reader: str) -> None:
-        """Close a reader's end, because the reader has ended, or will never start: it holds nobody up any more.
+        """Close a reader's end, because the reader has ended or will never start: it holds up nobody now.
 
         What waits for it is dropped. Leaving again changes nothing.
 

@@ -299,7 +299,9 @@ class StageGraph:
         raise_errors: bool = True,
         buffer: int = 1024,
     ) -> RunStream:
-        """Run, and yield the run's events as they happen; see ``run`` for the arguments.
+        """Run, and yield the run's events, and the chunks that stages publish, as they happen and in that order.
+
+        A chunk comes as a ``stream.chunk`` event. See ``run`` for the arguments.
 
         Args:
             context: See ``run``.

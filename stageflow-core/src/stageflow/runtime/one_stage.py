@@ -12,9 +12,9 @@ from stageflow.events.sink import NoOpEventSink
 from stageflow.runtime.graph import StageGraph
 from stageflow.runtime.request import RunRequest
 from stageflow.stages.context import StageContext
+from stageflow.stages.effect import Effect
 from stageflow.stages.output import StageOutput
 from stageflow.stages.result import StageResult
-from stageflow.stages.effect import Effect
 from stageflow.stages.spec import StageSpec
 from stageflow.stages.stage import StageKind, StageStatus
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from stageflow.runtime.pauses import Pauses
     from stageflow.runtime.run import Run
     from stageflow.runtime.scheduler import Scheduler
+    from stageflow.runtime.streams import Streams
     from stageflow.stages.context import StageContext
 
 __all__ = ["Outcomes", "said"]
@@ -91,6 +92,7 @@ class Outcomes:
         "run",
         "stages",
         "started",
+        "streams",
     )
 
     _scheduler: Scheduler
@@ -110,6 +112,7 @@ class Outcomes:
         self._reopened: dict[int, None] = {}  # those of them that have started again, and not ended
         self._places: StagePlaces | None = None
         self.gate: EffectGate | None = None
+        self.streams: Streams | None = None  # once there are any
         self.pauses: Pauses | None = None  # if stages may wait for the gate while they run
         self._held: dict[
             int, Callable[[], None]
@@ -150,8 +153,24 @@ class Outcomes:
 
             self.plain = False
             self._places = admission.StagePlaces(scheduler, self._graph.max_concurrency)
+        if self._graph.streamed:
+            self.open_streams()
         if not scheduler.stopping:
             scheduler.ready.extend(self._graph.roots)
+
+    def open_streams(self) -> Streams:
+        """Return the streams of the run: stages publish, and somebody may read."""
+        if self.streams is None:
+            from stageflow.runtime import streams
+
+            self.streams = streams.Streams(
+                self._graph, self._stamps, self._places, self.run.emit, self.run.chunks
+            )
+        return self.streams
+
+    def is_running(self, number: int, attempt: int) -> bool:
+        """Say whether an attempt of a stage has not ended."""
+        return self.progress.settled[number] is None and attempt == self._attempts.get(number, 0) + 1
 
     def _attach(self) -> None:
         """Ask the interceptors whether the run concerns them, and take up the calls with the hooks of those."""
@@ -197,6 +216,7 @@ class Outcomes:
         """
         if self.gate is not None:
             self.gate.release(self._held.values())
+        self.streams = None
         del self.run, self._scheduler, self.progress.left
 
     # --- what the scheduler asks ------------------------------------------------------------------------
@@ -214,7 +234,12 @@ class Outcomes:
             if self._scheduler.stopping:  # by whoever heard of it
                 self.keep_out(number)
                 return None
-        return context_of(self.run, stage.spec, attempt) if attempt else None
+        if not attempt:
+            return None
+        if stage.readers and attempt == 1 and self.streams is not None:
+            self.streams.started(stage)
+            self.progress.started(stage, monotonic_ns(), self._scheduler.ready)
+        return context_of(self.run, stage.spec, attempt)
 
     def keep_out(self, number: int) -> None:
         """Note that a stage does not start though it was said to."""
@@ -373,7 +398,7 @@ class Outcomes:
         if status is not _SKIP and status is not _CANCEL:
             self._settle_failure(stage, output, ctx)
             return
-        self._hand_over(stage, output)
+        self._hand_over(stage, output, error=asyncio.CancelledError() if status is _CANCEL else None)
         data: dict[str, Any] = {"duration_ms": output.duration_ms, "attempt": ctx.attempt}
         data |= self._parts(stage.number)
         if status is _SKIP:
@@ -396,9 +421,17 @@ class Outcomes:
         ):
             self._give_up(stage, error, ctx.attempt, output)
 
-    def _hand_over(self, stage: CompiledStage, output: StageOutput, kept: str | None = None) -> None:
+    def _hand_over(
+        self,
+        stage: CompiledStage,
+        output: StageOutput,
+        kept: str | None = None,
+        error: BaseException | None = None,
+    ) -> None:
         """Keep an output, forward what came with it, and make ready whoever waited for it last."""
         self.progress.settle(stage, output, self._scheduler.ready, kept)
+        if self.streams is not None:
+            self.streams.ended(stage, error)
         if self._reopened:
             self._reopened.pop(stage.number, None)
         if output.artifacts:
@@ -452,7 +485,11 @@ class Outcomes:
         self._tell_watchers(stage, failed, error, ctx)
         wanted = asked or (stage.retry is not None and stage.retry.wants(error))
         if wanted and stage.spec.effect is Effect.IRREVERSIBLE and not self._has_key():
-            self._refuse_retry(stage, number, error)
+            how = (
+                "its effect is irreversible, and the run has no idempotency key. If repeating is safe, let it return "
+                "StageOutput.retry(...), or say effect="
+            )
+            self._refuse_retry(stage, number, error, "irreversible_effect", how)
             wanted = False
         if not wanted or not self._try_again(stage, number, error, getattr(error, "retry_after", None)):
             self._give_up(stage, error, number, failed)
@@ -493,14 +530,13 @@ class Outcomes:
         known = self.run.data.get("idempotency_key") is not None
         return known or any(getattr(one, "finds_keys", False) for one in self._graph.interceptors)
 
-    def _refuse_retry(self, stage: CompiledStage, attempt: int, error: BaseException) -> None:
+    def _refuse_retry(
+        self, stage: CompiledStage, attempt: int, error: BaseException, reason: str, how: str
+    ) -> None:
         if attempt < (stage.retry or DEFAULT_RETRY).max_attempts and not self._scheduler.stopping:
-            error.add_note(
-                f"Stage {stage.name!r} is not attempted again: its effect is irreversible, and the run has no "
-                "idempotency key. If repeating is safe, let it return StageOutput.retry(...), or say effect="
-            )
-            data = {"stage": stage.name, "attempt": attempt, "error": said(error)}
-            self.run.emit(vocabulary.RETRY_REFUSED, {**data, "reason": "irreversible_effect"})
+            error.add_note(f"Stage {stage.name!r} is not attempted again: {how}")
+            data = {"stage": stage.name, "attempt": attempt, "error": said(error), "reason": reason}
+            self.run.emit(vocabulary.RETRY_REFUSED, data)
 
     def _tell_watchers(
         self, stage: CompiledStage, output: StageOutput, error: BaseException | None, ctx: StageContext
@@ -522,6 +558,8 @@ class Outcomes:
     def _cut_short(self, stage: CompiledStage, attempt: int, duration_ms: float) -> None:
         """A stage gave way to the end of the run."""
         self._told[stage.number] = None
+        if self.streams is not None:
+            self.streams.ended(stage, asyncio.CancelledError())
         data: dict[str, Any] = {"duration_ms": duration_ms, "attempt": attempt, **self._parts(stage.number)}
         self._emit(stage, vocabulary.STAGE_CANCELLED, data)
 
@@ -536,6 +574,10 @@ class Outcomes:
             if number > 1:
                 data = {"stage": stage.name, "attempts": number, "error": said(error)}
                 self.run.emit(vocabulary.RETRY_EXHAUSTED, data)
+            return False
+        if self.streams is not None and not self.streams.may_repeat(stage):
+            how = "it has published chunks. If its readers can do without them, say restartable=True"
+            self._refuse_retry(stage, number, error, "has_published", how)
             return False
         wait: float = 0.0
         if isinstance(retry_after, (int, float)) and not isinstance(retry_after, bool):
@@ -552,6 +594,8 @@ class Outcomes:
             stage, vocabulary.STAGE_RETRYING, {"attempt": number + 1, **data, **self._parts(stage.number)}
         )
         self._stamps.attempted(stage.number)
+        if self.streams is not None:
+            self.streams.restarts(stage, number + 1)
         self._scheduler.again(stage.number, delay)
         return True
 
@@ -570,7 +614,7 @@ class Outcomes:
         )
         failure.__cause__ = error
         self.run.note_failure(failure)
-        self._hand_over(stage, output)
+        self._hand_over(stage, output, error=error)
         self._emit(
             stage,
             vocabulary.STAGE_FAILED,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from stageflow.context.frozen import FrozenDict
 from stageflow.runtime.stamps import Stamps
 from stageflow.stages.output import PLAIN, StageOutput, output_of
+from stageflow.stages.part import Part
 from stageflow.stages.stage import StageStatus
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from stageflow.runtime.compilation import CompiledStage
+    from stageflow.runtime.timeline import Timeline
 
 __all__ = ["OutputsByName", "Progress", "SkipReason"]
 
@@ -209,3 +211,33 @@ class OutputsByName(Mapping[str, StageOutput]):
     def __len__(self) -> int:
         settled = self._progress.settled
         return len(settled) - settled.count(None)
+
+    def timeline(self) -> Timeline:
+        """Return how the stages that have come to anything spent their time."""
+        from stageflow.runtime.timeline import StageStamps, Timeline
+
+        stamps, stages = self._progress.stamps, tuple(self._stages.values())
+        gates = [stage.name for stage in stages if stage.spec.gates_effects]
+        noted: list[StageStamps] = []
+        for stage in stages:
+            stretches = stamps.stretches(stage.number)
+            output = self._progress.output(stage.number)
+            if not stretches:
+                continue
+            held = any(stretch.part is Part.GATE for stretch in stretches)
+            ran = any(stretch.part is Part.RUN for stretch in stretches)
+            unsettled = "cancel" if ran else "waiting"
+            noted.append(
+                StageStamps(
+                    stage.name,
+                    stage.kind,
+                    unsettled if output is None else output.status.value,
+                    stretches,
+                    stamps.notes(stage.number),
+                    [stages[number].name for number in stage.dependencies],
+                    [stages[number].name for number in stage.holders],
+                    [edge.producer for _, edge in stage.streams],
+                    gates if held else (),
+                )
+            )
+        return Timeline.of_stamps(stamps.started_ns, stamps.ended_ns, noted)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from stageflow.errors import RunError
+    from stageflow.runtime.timeline import Timeline
     from stageflow.stages.typed import StageDef
 
 __all__ = ["PipelineResults"]
@@ -44,7 +45,7 @@ class PipelineResults(Mapping[str, StageOutput]):
     ```
     """
 
-    __slots__ = ("_duration_ms", "_error", "_outputs", "_pipeline", "_run_id")
+    __slots__ = ("_duration_ms", "_error", "_outputs", "_pipeline", "_run_id", "_timeline")
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class PipelineResults(Mapping[str, StageOutput]):
         self._error = error
         self._duration_ms = duration_ms
         self._pipeline = pipeline
+        self._timeline: Timeline | None = None
 
     @classmethod
     def of_run(
@@ -80,6 +82,7 @@ class PipelineResults(Mapping[str, StageOutput]):
         self._error = error
         self._duration_ms = duration_ms
         self._pipeline = pipeline
+        self._timeline = None
         return self
 
     @property
@@ -98,15 +101,47 @@ class PipelineResults(Mapping[str, StageOutput]):
         return self._duration_ms
 
     @property
+    def timeline(self) -> Timeline:
+        """Where the time went: for every stage, what it waited for and how long it ran; empty of results made by hand.
+
+        ```python
+        import asyncio
+
+        from stageflow import Pipeline, stage
+
+
+        @stage
+        async def greet() -> str:
+            await asyncio.sleep(0.01)
+            return "hi"
+
+
+        timeline = asyncio.run(Pipeline.from_stages(greet).run()).timeline
+        spent = timeline["greet"]
+        print([part.value for part in spent.totals], sum(spent.totals.values()) == spent.total_ns)
+        #> ['queue', 'run'] True
+        ```
+        """
+        if self._timeline is None:
+            from stageflow.runtime.progress import OutputsByName
+            from stageflow.runtime.timeline import Timeline
+
+            if isinstance(self._outputs, OutputsByName):
+                self._timeline = self._outputs.timeline()
+            else:
+                self._timeline = Timeline.of_stamps(0, 0, ())
+        return self._timeline
+
+    @property
     def pipeline(self) -> str:
         """The pipeline's name."""
         return self._pipeline
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return dict(self), self.run_id, self._error, self._duration_ms, self._pipeline
+        return dict(self), self.run_id, self._error, self._duration_ms, self._pipeline, self.timeline
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._outputs, self._run_id, self._error, self._duration_ms, self._pipeline = state
+        self._outputs, self._run_id, self._error, self._duration_ms, self._pipeline, self._timeline = state
 
     def __getitem__(self, stage: str) -> StageOutput:
         try:

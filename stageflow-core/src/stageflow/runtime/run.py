@@ -15,8 +15,10 @@ from stageflow.errors import (
     EffectGateDeadlock,
     OverloadError,
     PipelineCancelled,
+    RunStateError,
     RunTimeoutError,
     StageExecutionError,
+    shown,
 )
 from stageflow.events import vocabulary
 from stageflow.events.emitter import SILENT, RunEmitter
@@ -37,17 +39,26 @@ from stageflow.stages.stage import StageStatus
 from stageflow.stages.timer import PipelineTimer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Mapping,
+        MutableMapping,
+        Sequence,
+    )
     from uuid import UUID
 
     from stageflow.context.snapshot import ContextSnapshot
-    from stageflow.protocols import EventSink, ProviderCallLogger
+    from stageflow.protocols import ProviderCallLogger
     from stageflow.runtime.cancellation import CleanupRegistry
     from stageflow.runtime.gate import EffectGate
     from stageflow.runtime.graph import StageGraph, WideEvents
     from stageflow.runtime.limits import ConcurrencyLimit
     from stageflow.runtime.recording import Recording, RunRecorder
     from stageflow.runtime.request import RunRequest
+    from stageflow.runtime.stream import ChunkReader, RunReader
     from stageflow.stages.context import StageContext
     from stageflow.stages.inputs import StageInputs
     from stageflow.stages.output import StageArtifact, StageOutput
@@ -72,7 +83,7 @@ class Run:
     Args:
         graph: The graph.
         request: What the caller asks for.
-        reader: A sink that gets the events beside the caller's.
+        reader: Gets the events beside the caller's sink, and what stages publish.
     """
 
     __slots__ = (
@@ -96,6 +107,7 @@ class Run:
         "_snapshot",
         "_timeout",
         "_token",
+        "chunks",
         "data",
         "deadline",
         "depth",
@@ -105,7 +117,7 @@ class Run:
         "timer",
     )
 
-    def __init__(self, graph: StageGraph, request: RunRequest, reader: EventSink | None = None) -> None:
+    def __init__(self, graph: StageGraph, request: RunRequest, reader: RunReader | None = None) -> None:
         self.timer = PipelineTimer()
         self._request = request
         self._run_id = RunId()
@@ -128,6 +140,8 @@ class Run:
         else:
             sinks = (self.event_sink,) if reader is None else (self.event_sink, reader)
             self._emitter = RunEmitter(sinks, self._identity)
+        self.chunks: ChunkReader | None = None if reader is None else reader.chunk
+        """Who gets what stages publish, beside those that read it."""
         self.depth: int = 0 if self._parent is None else self._parent.depth + 1
         """How many runs there are above this one."""
         if self._context is not None and self._context.depth > self.depth:
@@ -251,6 +265,22 @@ class Run:
         if not gate.lets_pass(compiled):
             await self._outcomes.wait_for_gate(gate, compiled, attempt)
             gate.lets_pass(compiled)
+
+    async def publish(self, stage: str, attempt: int, chunk: object) -> bool:
+        """Hand a chunk to everybody who reads the stream of *stage*; see ``StageContext.publish``."""
+        compiled = self._graph.stage(stage)
+        if self.ended or not self._outcomes.is_running(compiled.number, attempt):
+            from stageflow.runtime.streams import closed
+
+            raise closed(stage)
+        return await self._outcomes.open_streams().publish(compiled, attempt, chunk)
+
+    def stream(self, stage: str, producer: str) -> AsyncIterator[Any]:
+        """Return what *stage* reads of the stream of *producer*; see ``StageContext.stream``."""
+        if self.ended:
+            msg = f"Stage {shown(stage)} reads a stream of a run that has ended"
+            raise RunStateError(msg, where=f"stage {shown(stage)}", fix="Let no helper of a stage outlive it")
+        return self._outcomes.open_streams().subscribe(self._graph.stage(stage), producer)
 
     def leave_receipt(self, stage: str, attempt: int, receipt: Mapping[str, Any]) -> None:
         """Put an undo receipt on record; see ``StageContext.leave_receipt``."""

@@ -1,35 +1,53 @@
-"""``RunStream``: a run as a stream of its events."""
+"""``RunStream``: a run as a stream of its events, and of what its stages publish."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, final
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 from stageflow.context.checks import check_count
 from stageflow.errors import RunStateError
 from stageflow.events.emitter import RunEvent
-from stageflow.events.vocabulary import STREAM_GAP
+from stageflow.events.vocabulary import STREAM_CHUNK, STREAM_GAP
+from stageflow.protocols import EventSink
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from stageflow.protocols import EventSink
     from stageflow.runtime.results import PipelineResults
 
-__all__ = ["RunStream"]
+    ChunkReader = Callable[[str, int, int, Any], None]
+
+__all__ = ["RunReader", "RunStream"]
+
+
+class RunReader(EventSink, Protocol):
+    """A sink that also gets what the stages of one run publish."""
+
+    def chunk(self, stage: str, attempt: int, index: int, chunk: Any) -> None:
+        """Take a chunk, without waiting.
+
+        Args:
+            stage: Who has published it.
+            attempt: In which attempt.
+            index: The how manieth of the stage's chunks it is, from 1.
+            chunk: The chunk.
+        """
+        ...
 
 
 @final
 class _Buffer:
-    """A sink that keeps the newest events for one reader, and counts those that it had to drop."""
+    """Keeps the newest events and chunks for one reader, and counts those that it had to drop."""
 
-    __slots__ = ("_arrival", "_events", "_limit", "_lost")
+    __slots__ = ("_arrival", "_events", "_limit", "_lost", "_lost_chunks")
 
     def __init__(self, limit: int) -> None:
         self._events: deque[RunEvent] = deque()
         self._limit = limit
-        self._lost = 0
+        self._lost = self._lost_chunks = 0
         self._arrival = asyncio.Event()
 
     async def emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002 - published keyword
@@ -37,14 +55,25 @@ class _Buffer:
 
     def try_emit(self, *, type: str, data: dict[str, Any] | None) -> None:  # noqa: A002 - published keyword
         if len(self._events) >= self._limit:
-            self._events.popleft()
             self._lost += 1
+            self._lost_chunks += self._events.popleft().type == STREAM_CHUNK
         self._events.append(RunEvent(type, data or {}))
         self._arrival.set()
 
+    def chunk(self, stage: str, attempt: int, index: int, chunk: Any) -> None:
+        data = {
+            "stage": stage,
+            "attempt": attempt,
+            "index": index,
+            "chunk": chunk,
+            "monotonic_ns": monotonic_ns(),
+        }
+        self.try_emit(type=STREAM_CHUNK, data=data)
+
     def take(self) -> RunEvent | None:
         if self._lost:
-            gap, self._lost = RunEvent(STREAM_GAP, {"lost": self._lost}), 0
+            gap = RunEvent(STREAM_GAP, {"lost": self._lost, "lost_chunks": self._lost_chunks})
+            self._lost = self._lost_chunks = 0
             return gap
         return self._events.popleft() if self._events else None
 
@@ -94,7 +123,7 @@ class RunStream:
 
     def __init__(
         self,
-        start: Callable[[EventSink], Awaitable[PipelineResults]],
+        start: Callable[[RunReader], Awaitable[PipelineResults]],
         *,
         buffer: int,
         raises: Callable[[PipelineResults], bool],

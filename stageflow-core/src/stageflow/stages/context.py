@@ -15,7 +15,7 @@ from stageflow.stages.pipeline_context import PipelineContext, as_payload, ids_o
 from stageflow.stages.spec import StageSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
     from uuid import UUID
 
     from stageflow.context.snapshot import ContextSnapshot
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stageflow.stages.provider_call import ProviderCall
     from stageflow.stages.stage import StageKind
     from stageflow.stages.timer import PipelineTimer
+    from stageflow.stages.typed import StageDef
 
 __all__ = ["PipelineContext", "RunScope", "StageContext", "context_of", "create_stage_context"]
 
@@ -87,6 +88,14 @@ class RunScope(Protocol):
 
     def register_cleanup(self, callback: Callable[[], Awaitable[None]], name: str | None) -> None:
         """Call *callback* when the run ends."""
+        ...
+
+    async def publish(self, stage: str, attempt: int, chunk: object) -> bool:
+        """Hand a chunk to everybody who reads the stream of *stage*, and say whether that is anybody."""
+        ...
+
+    def stream(self, stage: str, producer: str) -> AsyncIterator[Any]:
+        """Return what *stage* reads of the stream of *producer*."""
         ...
 
     async def gate(self, stage: str, attempt: int) -> None:
@@ -167,6 +176,14 @@ class _DetachedScope:
         what = text_of(name or getattr(callback, "__name__", callback))
         msg = f"Cannot register {what!r}: this context belongs to no run, so nothing would call it"
         raise RunStateError(msg, fix="Register it in a stage, with the ctx that the stage is given")
+
+    async def publish(self, stage: str, attempt: int, chunk: object) -> bool:
+        """Say that nobody reads: without a run there is nobody."""
+        return False
+
+    def stream(self, stage: str, producer: str) -> AsyncIterator[Any]:
+        msg = f"Cannot read the stream of {text_of(producer)!r}: this context belongs to no run"
+        raise RunStateError(msg, fix="Read it in a stage, with the ctx that the stage is given")
 
     async def gate(self, stage: str, attempt: int) -> None:
         """Return at once: without a run there are no gates."""
@@ -360,6 +377,67 @@ class StageContext:
             RunStateError: The context belongs to no run. Also a ``RuntimeError``.
         """
         self._scope.register_cleanup(callback, name)
+
+    async def publish(self, chunk: object) -> bool:
+        """Hand a chunk to everybody who reads this stage's stream, before the stage ends.
+
+        Readers are the stages with ``streams=(this stage,)``, and whoever reads ``pipeline.stream()``. While a
+        reader whose edge blocks has no room, this waits; the stage holds no place under concurrency limits
+        meanwhile. A stage that has published is not attempted again, unless it says ``restartable=True``.
+
+        Args:
+            chunk: Anything. Dicts, lists and sets in it are copied into read-only ones.
+
+        Returns:
+            Whether anybody still reads.
+
+        Raises:
+            StreamClosedError: The attempt has ended: somebody publishes who has outlived it.
+            CyclicDataError: The chunk contains itself.
+
+        ```python
+        import asyncio
+
+        from stageflow import Pipeline, StageContext, stage
+
+
+        @stage
+        async def model(ctx: StageContext) -> str:
+            for token in ("Hel", "lo"):
+                await ctx.publish(token)
+            return "Hello"
+
+
+        @stage(streams=[model])
+        async def speak(ctx: StageContext) -> list[str]:
+            return [token async for token in ctx.stream(model)]
+
+
+        print(asyncio.run(Pipeline.from_stages(model, speak).run()).value(speak))
+        #> ['Hel', 'lo']
+        ```
+        """
+        return await self._scope.publish(self._spec.name, self._attempt, chunk)
+
+    def stream(self, producer: str | StageDef[Any]) -> AsyncIterator[Any]:
+        """Return an iterator over what another stage publishes; this stage names it in ``streams=``.
+
+        Between the chunks there may be a ``StreamGap``, where this stage was too slow for an edge that drops, and a
+        ``StreamRestart``, where the other one begins anew. The iterator ends when the other stage has ended well.
+
+        Args:
+            producer: The stage.
+
+        Raises:
+            UndeclaredDependencyError: This stage does not name it in ``streams=``.
+            StreamBrokenError: While iterating: the other stage has failed, or was cancelled.
+            RunStateError: While iterating: two Tasks of this stage wait for a chunk at once.
+        """
+        name = producer if isinstance(producer, str) else getattr(producer, "name", None)
+        if not isinstance(name, str):
+            expects = "the name of a stage, or a stage made with @stage"
+            raise wrong_type("StageContext.stream", "producer", expects, producer)
+        return self._scope.stream(self._spec.name, name)
 
     async def gate(self) -> None:
         """Wait until an effect of this stage may happen: until every gate of the pipeline has opened.
