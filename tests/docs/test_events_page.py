@@ -102,6 +102,11 @@ async def _broken(ctx) -> None:
     raise ValueError
 
 
+async def _broken_later(ctx) -> None:
+    await asyncio.sleep(0)
+    raise ValueError
+
+
 async def _flaky(ctx) -> None:
     if ctx.attempt == 1:
         raise ConnectionError
@@ -182,7 +187,7 @@ async def everything() -> list[tuple[str, dict[str, Any]]]:
 
     await run(_pipeline(_fine, _skipping, _untidy), PipelineContext())
     await run(_pipeline(_flaky, retry=retry))
-    never = RetryPolicy(2, base_delay=0, jitter=False, retry_on=(Exception,))
+    never = RetryPolicy(3, base_delay=0, jitter=False, retry_on=(Exception,))
     await run(_pipeline(_broken, retry=never))
     await run(_pipeline(_broken, _stuck))
     await run(_pipeline(_broken), failure_mode=FailureMode.BEST_EFFORT)
@@ -191,6 +196,7 @@ async def everything() -> list[tuple[str, dict[str, Any]]]:
     await run(_pipeline(_reversible, effect=Effect.REVERSIBLE))
     for guard in (_fine, _broken):
         await run(_gated(guard))
+    await run(_gated(_broken_later), failure_mode=FailureMode.BEST_EFFORT)
     await run(_pipeline(_stuck, _cancelling))
     await run(_pipeline(_flaky, retry=patient), timeout=0.05)  # ends while it waits for the next attempt
     await run(_pipeline(_fine, when=lambda _: False))

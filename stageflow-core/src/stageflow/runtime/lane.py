@@ -93,8 +93,9 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
         A tuple: a stage that has suspended, with all that it takes to go on with it. ``_A_TURN``: others must have
         their turn. A generator: what the end of a stage has left to do, in slices. None: there is no more to do.
     """
-    context, run, outcomes, stages, settled, stamps, left, listening = scheduler.for_lanes
-    ready_ns, began_ns, took_ns, run_began_ns = stamps
+    context, run, outcomes, stages, settled, ready_ns, began_ns, ended_ns, left, listening = (
+        scheduler.for_lanes
+    )
     ready, calls, generation = scheduler.ready, outcomes.calls, outcomes.generation
     now_ns = monotonic_ns()
     turn_ends_ns = now_ns + TURN_NS
@@ -123,8 +124,11 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
             ):
                 # The short way out. ``leave`` comes to the same.
                 began_ns[number] = started_ns
-                took_ns[number] = spent_ns = now_ns - started_ns
-                settled[number] = frozen if form is PLAIN else output_of(form, frozen, spent_ns / 1e6)
+                ended_ns[number] = now_ns
+                if form is PLAIN:
+                    settled[number] = frozen
+                else:
+                    settled[number] = output_of(form, frozen, (now_ns - started_ns) / 1e6)
                 for dependant in stage.dependants:
                     left[dependant] = waits = left[dependant] - 1
                     if not waits:
@@ -133,13 +137,10 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
                 if listening:
                     event = outcomes.completed.copy()
                     event["stage"] = stage.name
-                    event["duration_ms"] = spent_ns / 1e6
-                    waited_ns = ready_ns[number]
-                    event["parts_ns"] = {
-                        "dependencies": waited_ns - run_began_ns,
-                        "queue": started_ns - waited_ns,
-                        "run": spent_ns,
-                    }
+                    event["duration_ms"] = (now_ns - started_ns) / 1e6
+                    event["ready_ns"] = ready_ns[number]
+                    event["began_ns"] = started_ns
+                    event["ended_ns"] = now_ns
                     outcomes.emitter.send(stage.completed, event)
             else:
                 rest = outcomes.leave(ctx, number, value, error, interrupted, started_ns, now_ns)

@@ -129,7 +129,13 @@ class Outcomes:
         if self.listening:
             self.started = emitter.form(stage="", status=vocabulary.STAGE_STARTED, kind="")
             self.completed = emitter.form(
-                stage="", status=vocabulary.STAGE_COMPLETED, duration_ms=0.0, parts_ns=None, attempt=1
+                stage="",
+                status=vocabulary.STAGE_COMPLETED,
+                duration_ms=0.0,
+                ready_ns=0,
+                began_ns=0,
+                ended_ns=0,
+                attempt=1,
             )
 
     def begin(self, scheduler: Scheduler, gate: EffectGate | None) -> None:
@@ -386,7 +392,7 @@ class Outcomes:
             event = self.completed.copy()
             event["stage"] = stage.name
             event["duration_ms"] = output.duration_ms
-            event["parts_ns"] = self._stamps.totals(stage.number)
+            event.update(self._stamps.told(stage.number))
             event["attempt"] = ctx.attempt
             self.emitter.send(stage.completed, event)
         self._tell_gate(stage, output)
@@ -729,9 +735,9 @@ class Outcomes:
             return
         self._emit(stage, vocabulary.STAGE_STARTED, {"kind": stage.kind})
 
-    def _parts(self, number: int) -> dict[str, Any]:
+    def _parts(self, number: int) -> Mapping[str, Any]:
         """Return what an event says of how a stage spent its time so far."""
-        return {"parts_ns": self._stamps.totals(number)} if self.listening else {}
+        return self._stamps.told(number) if self.listening else {}
 
     def backed_off(self, number: int) -> None:
         """A stage has waited for another attempt, and is ready for it."""

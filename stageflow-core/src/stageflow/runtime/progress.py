@@ -77,8 +77,6 @@ class Progress:
             ready: Gets the stages that became ready by it.
             kept: Why it was kept from starting, if it was.
         """
-        stamps = self.stamps
-        ended_ns = stamps.began_ns[stage.number] + stamps.took_ns[stage.number]
         waiting = stage.dependants
         if output.status is not _OK:
             if stage.readers and stage.number not in self._flows:  # it will never start
@@ -87,7 +85,7 @@ class Progress:
             if kept is not None:
                 self._kept[stage.number] = kept
         self.settled[stage.number] = output
-        self._release(waiting, ended_ns, ready)
+        self._release(waiting, self.stamps.ended_ns[stage.number], ready)
 
     def started(self, producer: CompiledStage, now_ns: int, ready: deque[int]) -> None:
         """Note that a stage whose stream is read has started: its readers need not wait for it any more."""
@@ -112,7 +110,7 @@ class Progress:
         """Return what a stage left; None if it has not settled."""
         output = self.settled[number]
         if isinstance(output, FrozenDict):
-            output = self.settled[number] = output_of(PLAIN, output, self.stamps.took_ns[number] / 1e6)
+            output = self.settled[number] = output_of(PLAIN, output, self.stamps.duration_ms(number))
         return output
 
     def counts(self) -> dict[str, int]:
@@ -240,4 +238,4 @@ class OutputsByName(Mapping[str, StageOutput]):
                     gates if held else (),
                 )
             )
-        return Timeline.of_stamps(stamps.started_ns, stamps.ended_ns, noted)
+        return Timeline.of_stamps(stamps.started_ns, stamps.over_ns, noted)

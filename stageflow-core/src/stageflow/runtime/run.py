@@ -349,7 +349,10 @@ class Run:
                 self.stop(exc)
                 return
         self._begun = True
-        self.emit(vocabulary.PIPELINE_STARTED, {"stages": len(self._graph.stages)})
+        self.emit(
+            vocabulary.PIPELINE_STARTED,
+            {"stages": len(self._graph.stages), "began_ns": self.timer.started_ns},
+        )
         if self._graph.recording is not None:
             self._recorder = self._record(self._graph.recording)
         self._outcomes.begin(self._scheduler, gate)
@@ -539,7 +542,7 @@ class Run:
             error.add_note(
                 f"Before that, stage {self._failure.stage!r} failed: {said(self._failure.original)}"
             )
-        self._outcomes.progress.stamps.ended_ns = now_ns = monotonic_ns()
+        self._outcomes.progress.stamps.over_ns = now_ns = monotonic_ns()
         results = PipelineResults.of_run(
             OutputsByName(self._outcomes.progress, self._graph.stages_by_name),
             run_id=self._run_id if self._snapshot is None else self._snapshot.pipeline_run_id,

@@ -117,7 +117,9 @@ class Scheduler:
             outcomes,
             outcomes.stages,
             progress.settled,
-            (stamps.ready_ns, stamps.began_ns, stamps.took_ns, stamps.started_ns),
+            stamps.ready_ns,
+            stamps.began_ns,
+            stamps.ended_ns,
             progress.left,
             outcomes.listening,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from stageflow.stages.part import Part
 
@@ -33,8 +33,9 @@ class Note(NamedTuple):
 class Stamps:
     """The stamps of one run, all of the monotonic clock, in nanoseconds.
 
-    What nearly every stage has are three numbers: it became ready, it began, and it took so long. They stand in lists,
-    by number, which lanes write into. Of those that went another way (another attempt, a gate, a guard's further
+    What nearly every stage has are three numbers: when it became ready, began and ended. They stand in lists, by
+    number, which lanes write into; that one stage ends and the next one becomes ready is one moment, and one number.
+    Of those that went another way (another attempt, a gate, a guard's further
     round), the stretches before the last three are kept beside them.
 
     Args:
@@ -42,21 +43,26 @@ class Stamps:
         started_ns: When the run began.
     """
 
-    __slots__ = ("_earlier", "_notes", "began_ns", "ended_ns", "ready_ns", "started_ns", "took_ns")
+    __slots__ = ("_earlier", "_notes", "began_ns", "ended_ns", "over_ns", "ready_ns", "started_ns")
 
     def __init__(self, count: int, started_ns: int) -> None:
         self.started_ns = started_ns
-        self.ended_ns = started_ns
+        self.over_ns = started_ns
+        """When the run ended."""
         self.ready_ns = [started_ns] * count
         self.began_ns = [0] * count  # 0: it has not ended, so nobody knows
-        self.took_ns = [0] * count
+        self.ended_ns = [0] * count
         self._earlier: dict[int, list[Stretch]] = {}
         self._notes: dict[int, list[Note]] = {}
 
     def ended(self, number: int, began_ns: int, now_ns: int) -> None:
         """A stage has ended, or an attempt of it has."""
         self.began_ns[number] = began_ns
-        self.took_ns[number] = now_ns - began_ns
+        self.ended_ns[number] = now_ns
+
+    def duration_ms(self, number: int) -> float:
+        """Return how long the last attempt of a stage took, in milliseconds."""
+        return (self.ended_ns[number] - self.began_ns[number]) / 1e6
 
     def kept(self, number: int, now_ns: int) -> None:
         """It has been decided that a stage does not start."""
@@ -94,29 +100,32 @@ class Stamps:
         """Return what of a stage's running time was not its own."""
         return self._notes.get(number, ())
 
-    def totals(self, number: int) -> dict[str, int]:
-        """Return how much of a stage's time went to which part, so far, in nanoseconds."""
-        ready_ns, began_ns = self.ready_ns[number], self.began_ns[number]
-        if number not in self._earlier and number not in self._notes:
-            return {
-                "dependencies": ready_ns - self.started_ns,
-                "queue": began_ns - ready_ns,
-                "run": self.took_ns[number],
-            }
-        from stageflow.runtime.timeline import spans_of
+    def told(self, number: int) -> dict[str, Any]:
+        """Return what events say of how a stage spent its time so far.
 
-        totals: dict[str, int] = {}
-        for span in spans_of(self.started_ns, self.stretches(number), self.notes(number)):
-            totals[span.part.value] = totals.get(span.part.value, 0) + span.duration_ns
-        return totals
+        The three stamps say it all of a stage that waited for others, waited for its turn and ran. For any other there
+        are the totals of its parts as well.
+        """
+        told: dict[str, Any] = {
+            "ready_ns": self.ready_ns[number],
+            "began_ns": self.began_ns[number],
+            "ended_ns": self.ended_ns[number],
+        }
+        if number in self._earlier or number in self._notes:
+            from stageflow.runtime.timeline import spans_of
+
+            totals: dict[str, int] = {}
+            for span in spans_of(self.started_ns, self.stretches(number), self.notes(number)):
+                totals[span.part.value] = totals.get(span.part.value, 0) + span.duration_ns
+            told["parts_ns"] = totals
+        return told
 
     def _stretches(self, number: int) -> list[Stretch]:
         return self._earlier.setdefault(number, [])
 
     def _last(self, number: int) -> tuple[Stretch, ...]:
         attempt, began_ns = self.attempts(number) + 1, self.began_ns[number]
-        ended_ns = began_ns + self.took_ns[number]
-        return (*self._waits(number, began_ns, attempt), Stretch(Part.RUN, ended_ns, attempt))
+        return (*self._waits(number, began_ns, attempt), Stretch(Part.RUN, self.ended_ns[number], attempt))
 
     def _waits(self, number: int, until_ns: int, attempt: int) -> tuple[Stretch, Stretch]:
         return (
