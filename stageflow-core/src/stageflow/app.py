@@ -14,6 +14,7 @@ from stageflow.runtime.failure import FailureMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Self
 
     from stageflow.context.snapshot import ContextSnapshot
     from stageflow.interceptors.base import BaseInterceptor
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from stageflow.runtime.stream import RunStream
     from stageflow.stages.context import StageContext
     from stageflow.stages.pipeline_context import PipelineContext
+    from stageflow.stages.stage import StageKind
 
 __all__ = ["Stageflow"]
 
@@ -97,8 +99,11 @@ class Stageflow:
         interceptors: Sequence[BaseInterceptor] | None = None,
         failure_mode: FailureMode = FailureMode.FAIL_FAST,
         cleanup_timeout: float = 10.0,
+        executors: Mapping[StageKind, Executor | str] | None = None,
     ) -> StageGraph:
         """Check and compile *pipeline* with this app's interceptors, looking up what it names.
+
+        See ``StageGraph`` for the arguments.
 
         Raises:
             PipelineValidationError: Something is wrong with the pipeline, or a plugin that it needs is not usable.
@@ -108,6 +113,7 @@ class Stageflow:
             failure_mode=failure_mode,
             cleanup_timeout=cleanup_timeout,
             resolver=self._resolver,
+            executors=executors,
         )
 
     async def run(
@@ -166,6 +172,19 @@ class Stageflow:
             buffer=buffer,
         )
 
+    async def aclose(self) -> None:
+        """Close what the app has made: the executors that pipelines name, with their threads and processes.
+
+        ``async with Stageflow() as app:`` does it. An app whose pipelines name no executor need not be closed.
+        """
+        await self._resolver.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
     def _built(self, pipeline: Pipeline) -> StageGraph:
         graph = self._graphs.get(pipeline)
         if graph is None:
@@ -202,6 +221,12 @@ class _HostResolver:
         if name not in self._executors:
             self._executors[name] = _made(self._host.executors(), name)
         return self._executors[name]
+
+    async def aclose(self) -> None:
+        for executor in self._executors.values():
+            close = getattr(executor, "aclose", None)
+            if close is not None:
+                await close()
 
 
 def _made(registry: Registry[Any], name: str) -> Any:

@@ -192,6 +192,7 @@ class Pipeline:
         wide_event_emitter: WideEventEmitter | None = None,
         emit_stage_wide_events: bool = False,
         emit_pipeline_wide_event: bool = False,
+        executors: Mapping[StageKind, Executor | str] | None = None,
     ) -> StageGraph:
         """Check everything and compile; see ``StageGraph`` for the arguments.
 
@@ -214,6 +215,7 @@ class Pipeline:
             wide_event_emitter=wide_event_emitter,
             emit_stage_wide_events=emit_stage_wide_events,
             emit_pipeline_wide_event=emit_pipeline_wide_event,
+            executors=executors,
         )
 
     async def run(

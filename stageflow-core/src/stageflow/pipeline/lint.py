@@ -26,8 +26,10 @@ from stageflow.pipeline.builder import Pipeline
 from stageflow.pipeline.builders import PipelineBuilder
 from stageflow.pipeline.conditions import ConditionalDependency
 from stageflow.pipeline.source_reads import SourceReads, analyze_stage_source
+from stageflow.runtime.compilation import compile_stages, order_problems
 from stageflow.runtime.graph import StageGraph
 from stageflow.runtime.validation import find_problems
+from stageflow.stages.effect import Effect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -47,6 +49,7 @@ __all__ = [
 _MODULE: Final = "<module>"
 _ISOLATED: Final = "SF-LINT-ISOLATED"
 _NO_PIPELINE: Final = "SF-LINT-NO-PIPELINE"
+_UNGATED: Final = "SF-LINT-UNGATED"
 _UNDECLARED: Final = "SF-RUN-UNDECLARED-DEPENDENCY"  # what the run would raise
 _MOST_HINTS: Final = 10
 
@@ -179,7 +182,8 @@ def lint_pipeline(
     """Check one pipeline, in time linear in its stages, its dependencies and its source.
 
     Errors are all that ``build()`` would report, and dependencies that the source of a stage, or its ``when=``, reads
-    without declaring them. Stages that have to do with no other are warnings.
+    without declaring them. Stages that have to do with no other are warnings. Effects that the gates of the pipeline do
+    not hold, since they say ``gated=False``, are listed.
 
     Args:
         pipeline: The pipeline.
@@ -190,7 +194,7 @@ def lint_pipeline(
     """
     specs = _specs(pipeline)
     known = (
-        find_problems(specs)
+        _build_problems(specs)
         if problems is None
         else items_of("lint_pipeline", "problems", problems, BuildProblem)
     )
@@ -200,9 +204,19 @@ def lint_pipeline(
     for spec in specs:
         issues += _undeclared(spec, hints, reads)
     needed = {name for spec in specs for name in spec.dependencies}
+    gated = any(spec.gates_effects for spec in specs)
+    if gated:
+        issues += [_ungated(spec) for spec in specs if spec.effect is not Effect.NONE and not spec.gated]
     if len(specs) > 1:  # a lone stage has nobody to depend on
+        read = {edge.producer for spec in specs for edge in spec.streams}
         issues += [
-            _isolated(spec.name) for spec in specs if not spec.dependencies and spec.name not in needed
+            _isolated(spec.name)
+            for spec in specs
+            if not spec.dependencies
+            and not spec.streams
+            and spec.name not in needed
+            and spec.name not in read
+            and not (gated and (spec.gates_effects or spec.effect is not Effect.NONE))
         ]
     return DependencyLintResult(
         valid=not any(issue.severity is IssueSeverity.ERROR for issue in issues),
@@ -328,6 +342,21 @@ class _Hints:
             near = close_matches(name, self._known) if len(self._unknown) < _MOST_HINTS else ""
             hint = self._unknown[name] = near or f"Correct the name: the pipeline has no stage {name!r}"
         return hint
+
+
+def _build_problems(specs: Sequence[StageSpec]) -> list[BuildProblem]:
+    """Return all that can be found without plugins."""
+    return find_problems(specs) or list(order_problems(compile_stages(specs, ())))
+
+
+def _ungated(spec: StageSpec) -> DependencyIssue:
+    return DependencyIssue(
+        spec.name,
+        f"The effect of stage {spec.name!r} ({spec.effect}) does not wait for the gates of the pipeline",
+        IssueSeverity.INFO,
+        suggestion="Nothing, if it may come before them; else drop gated=False",
+        code=_UNGATED,
+    )
 
 
 def _isolated(name: str) -> DependencyIssue:

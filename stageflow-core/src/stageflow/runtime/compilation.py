@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
     from stageflow.interceptors.base import BaseInterceptor
-    from stageflow.protocols import StageResolver
+    from stageflow.protocols import Executor, StageResolver
     from stageflow.runtime.guard_retry import GuardLoop, GuardRetryStrategy
     from stageflow.runtime.limits import ConcurrencyLimit
     from stageflow.stages.context import StageContext
@@ -255,9 +255,7 @@ def _body(spec: StageSpec) -> Body:
     """Return what makes the coroutine of one attempt of a stage."""
     runner, executor = spec.runner, spec.executor
     if isinstance(runner, type):
-        # One instance per attempt: what a stage keeps on itself is never shared between runs.
-        config = dict(spec.config)
-        run: Runner = lambda ctx: runner(**config).execute(ctx)  # noqa: E731 - it closes over two names
+        run: Runner = _Instance(runner, dict(spec.config))
     else:
         run = getattr(runner, "execute", runner)
     if executor is not None and not isinstance(executor, str):
@@ -265,6 +263,24 @@ def _body(spec: StageSpec) -> Body:
     else:
         body = run if _is_async_def(run) else _awaiting(spec.name, run)
     return _leaving_receipts(spec.name, body) if spec.effect is Effect.REVERSIBLE else body
+
+
+@final
+class _Instance:
+    """Runs a new instance of a class in each attempt: what a stage keeps on itself is never shared between runs.
+
+    It pickles if the class and the config do, for executors that take it elsewhere.
+    """
+
+    __slots__ = ("_config", "_runner")
+
+    def __init__(self, runner: Callable[..., Any], config: dict[str, Any]) -> None:
+        self._runner = runner
+        self._config = config
+
+    def __call__(self, ctx: StageContext) -> Awaitable[object]:
+        running: Awaitable[object] = self._runner(**self._config).execute(ctx)
+        return running
 
 
 def _is_async_def(runner: object) -> TypeGuard[Body]:
@@ -339,13 +355,23 @@ def _loops(
 
 
 def resolve_names(
-    specs: Iterable[StageSpec], resolver: StageResolver | None
+    specs: Iterable[StageSpec],
+    resolver: StageResolver | None,
+    executors: Mapping[StageKind, Executor | str] | None = None,
 ) -> tuple[list[StageSpec], list[BuildProblem]]:
-    """Put what they stand for in the place of names, and return what was not found beside it."""
+    """Put what they stand for in the place of names, and return what was not found beside it.
+
+    Args:
+        specs: The stages.
+        resolver: Finds what is named.
+        executors: Where stages run that do not say it themselves, by kind.
+    """
     resolved: list[StageSpec] = []
     problems: list[BuildProblem] = []
     for spec in specs:
         runner, executor = spec.runner, spec.executor
+        if executor is None and executors:
+            executor = executors.get(spec.kind)
         if isinstance(runner, str):
             runner = _find(spec, "stage", runner, resolver, problems)
         if executor == INLINE:

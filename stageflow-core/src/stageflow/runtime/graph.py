@@ -11,6 +11,7 @@ from stageflow.context.checks import (
     check_type,
     items_of,
     number_of,
+    require_mapping,
     shown,
     wrong_type,
     wrong_value,
@@ -30,6 +31,7 @@ from stageflow.runtime.request import RunRequest
 from stageflow.runtime.run import Run
 from stageflow.runtime.validation import raise_problems, validate
 from stageflow.stages.spec import StageSpec
+from stageflow.stages.stage import StageKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from stageflow.context.snapshot import ContextSnapshot
     from stageflow.events.wide import WideEventEmitter
     from stageflow.interceptors.base import BaseInterceptor
-    from stageflow.protocols import EventSink, StageResolver
+    from stageflow.protocols import EventSink, Executor, StageResolver
     from stageflow.runtime.cancellation import CancellationToken
     from stageflow.runtime.compilation import Body, CompiledStage
     from stageflow.runtime.guard_retry import GuardRetryStrategy
@@ -81,6 +83,7 @@ class StageGraph:
         emit_stage_wide_events: Whether every settled stage emits one.
         emit_pipeline_wide_event: Whether every run emits one when it ends.
         max_runs: How many runs of the graph there may be at once: a number, or a ``ConcurrencyLimit``.
+        executors: Where stages of a kind run, if they do not say it themselves: ``{StageKind.TRANSFORM: executor}``.
 
     Raises:
         PipelineValidationError: Something is wrong with the stages; ``problems`` lists everything.
@@ -143,6 +146,7 @@ class StageGraph:
         wide_event_emitter: WideEventEmitter | None = None,
         emit_stage_wide_events: bool = False,
         emit_pipeline_wide_event: bool = False,
+        executors: Mapping[StageKind, Executor | str] | None = None,
     ) -> None:
         self.name = name
         _check_options(name, specs, interceptors, failure_mode, resolver)
@@ -163,7 +167,7 @@ class StageGraph:
 
             interceptors = get_default_interceptors()
         self.interceptors = sort_interceptors(interceptors)
-        resolved, problems = resolve_names(specs, resolver)
+        resolved, problems = resolve_names(specs, resolver, _by_kind(executors))
         if guard_retry_strategy is not None:
             problems += guard_retry_strategy.problems({spec.name: spec for spec in resolved})
         validate(resolved, pipeline=name, more=problems)
@@ -352,6 +356,23 @@ def _check_options(name: Any, specs: Any, interceptors: Any, failure_mode: Any, 
         raise wrong_value(owner, "failure_mode", "is no FailureMode", failure_mode)
     if resolver is not None and not (hasattr(resolver, "stage") and hasattr(resolver, "executor")):
         raise wrong_type(owner, "resolver", "a StageResolver", resolver)
+
+
+def _by_kind(executors: Any) -> Mapping[StageKind, Executor | str] | None:
+    """Refuse what no type checker was there to refuse.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: Naming the argument.
+    """
+    if executors is None:
+        return None
+    owner, argument = "StageGraph", "executors"
+    for kind, executor in require_mapping(owner, argument, executors).items():
+        if kind not in list(StageKind):
+            raise wrong_value(owner, argument, "has a key that is no StageKind", kind)
+        if not isinstance(executor, str) and not hasattr(executor, "execute"):
+            raise wrong_type(owner, argument, "an executor, or the name of one, for each kind", executor)
+    return {StageKind(kind): executor for kind, executor in executors.items()}
 
 
 def _check_parts(max_concurrency: Any, max_runs: Any, strategy: Any, recording: Any, emitter: Any) -> None:

@@ -38,6 +38,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final, get_origin, get_type_hints, overload
 
 from stageflow.context.frozen import freeze
@@ -310,8 +311,27 @@ class StageDef(Generic[T_co]):
             problems.append(BuildProblem("SF-BUILD-TYPE", message, fix=fix, stages=[self.name]))
         return problems
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by reference, as functions do: the stage is in its function's place in the module."""
+        function: Any = getattr(self.function, "func", self.function)  # a partial has no name of its own
+        module, qualname = function.__module__, function.__qualname__
+        if _found(module, qualname) is not self:
+            from pickle import PicklingError
+
+            msg = f"Can't pickle {self!r}: it's not found as {module}.{qualname}"
+            raise PicklingError(msg)
+        return _found, (module, qualname)
+
     def __repr__(self) -> str:
         return f"<stage {self.name!r} ({self.kind})>"
+
+
+def _found(module: str, qualname: str) -> Any:
+    """Return what stands at a place in a module; None if nothing does, as inside of functions."""
+    found: Any = import_module(module)
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    return found
 
 
 @overload
