@@ -11,7 +11,15 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stageflow.runtime.timeline import Gain, PathStep, Span, StageStamps, Timeline, spans_of
+from stageflow.runtime.timeline import (
+    Gain,
+    PathStep,
+    Span,
+    StageStamps,
+    Timeline,
+    _Schedule,
+    spans_of,
+)
 from stageflow.stages.part import Part
 
 NAMES = ["a", "b", "c", "d", "e"]
@@ -144,6 +152,16 @@ def test_a_note_that_goes_on_into_the_next_stretch_of_running() -> None:
     ]
 
 
+def test_notes_come_in_any_order_and_the_one_that_began_first_keeps_the_time() -> None:
+    notes = [(Part.STREAM, 30, 60, 1), (Part.GATE, 20, 40, 1), (Part.APPROVAL, 90, 95, 1)]
+    assert spans_of(0, [(Part.RUN, 70, 1)], notes) == [
+        (Part.RUN, 0, 20, 1),
+        (Part.GATE, 20, 40, 1),
+        (Part.STREAM, 40, 60, 1),
+        (Part.RUN, 60, 70, 1),
+    ]
+
+
 # --- what a stage says of itself ------------------------------------------------------------------------------------
 
 
@@ -168,6 +186,9 @@ def test_a_stage_begins_with_its_first_attempt() -> None:
         (None, 0),
     ]
     assert timeline["ran"].totals == {Part.DEPENDENCIES: 10, Part.QUEUE: 5, Part.RUN: 25}
+    sent_back = [(Part.RUN, 5, 1), (Part.DEPENDENCIES, 10, 2), (Part.RUN, 12, 2)]
+    (stage,) = Timeline.of_stamps(0, 12, [StageStamps("a", "work", "ok", sent_back)]).values()
+    assert list(stage.totals) == [Part.DEPENDENCIES, Part.RUN]  # in the order of the parts
 
 
 def test_look_ups_and_reprs() -> None:
@@ -372,7 +393,92 @@ def test_the_gate_that_ended_last_releases_an_effect() -> None:
     ]
 
 
-def test_only_the_longest_parts_are_asked_about_and_nobody_recurses() -> None:
+def test_a_stage_that_was_kept_from_starting_and_waited_for_its_turn_is_not_to_blame() -> None:
+    branches = [
+        StageStamps("route", "route", "ok", [(Part.RUN, 10, 1)]),
+        StageStamps(
+            "taken", "work", "ok", [(Part.DEPENDENCIES, 10, 1), (Part.RUN, 60, 1)], dependencies=["route"]
+        ),
+        # The other branch is skipped as soon as the one that computes lets go of the event loop.
+        StageStamps(
+            "other",
+            "work",
+            "skip",
+            [(Part.DEPENDENCIES, 10, 1), (Part.QUEUE, 61, 1), (Part.RUN, 61, 1)],
+            dependencies=["route"],
+        ),
+        StageStamps(
+            "join",
+            "work",
+            "ok",
+            [(Part.DEPENDENCIES, 62, 1), (Part.RUN, 80, 1)],
+            dependencies=["taken", "other"],
+        ),
+    ]
+    timeline = Timeline.of_stamps(0, 80, branches)
+    assert [step.stage for step in timeline.critical_path] == ["route", "taken", "join"]
+
+
+def test_a_skip_that_is_passed_on_at_once_leads_to_what_was_waited_for() -> None:
+    waits = (Part.DEPENDENCIES, 10, 1)
+    stamps = [
+        StageStamps("join", "work", "ok", [waits, (Part.RUN, 30, 1)], dependencies=["off"]),
+        StageStamps("off", "work", "skip", [waits], dependencies=["a"]),
+        StageStamps("a", "work", "ok", [(Part.RUN, 10, 1)]),
+    ]
+    path = Timeline.of_stamps(0, 30, stamps).critical_path
+    assert [(step.stage, step.duration_ns) for step in path] == [("a", 10), ("join", 20)]
+
+
+def test_a_guard_that_holds_a_stage_releases_it() -> None:
+    stamps = [
+        StageStamps("a", "work", "ok", [(Part.RUN, 10, 1)]),
+        StageStamps(
+            "guard", "guard", "ok", [(Part.DEPENDENCIES, 10, 1), (Part.RUN, 25, 1)], dependencies=["a"]
+        ),
+        StageStamps(
+            "b",
+            "work",
+            "ok",
+            [(Part.DEPENDENCIES, 25, 1), (Part.RUN, 30, 1)],
+            dependencies=["a"],
+            holders=["guard"],
+        ),
+    ]
+    assert [step.stage for step in Timeline.of_stamps(0, 30, stamps).critical_path] == ["a", "guard", "b"]
+
+
+def test_a_reader_that_starts_later_than_its_producer_was_not_waiting_for_it() -> None:
+    stamps = [
+        StageStamps("write", "work", "ok", [(Part.QUEUE, 10, 1), (Part.RUN, 100, 1)]),
+        StageStamps("load", "work", "ok", [(Part.RUN, 50, 1)]),
+        StageStamps(
+            "read",
+            "work",
+            "ok",
+            [(Part.DEPENDENCIES, 50, 1), (Part.RUN, 120, 1)],
+            dependencies=["load"],
+            streams=["write"],
+        ),
+    ]
+    timeline = Timeline.of_stamps(0, 120, stamps)
+    assert [step.stage for step in timeline.critical_path] == ["load", "read"]
+    # Without the load the reader begins with its producer, at 10; then the producer is the last to end.
+    assert end_without(timeline, "load", Part.RUN) == 100
+
+
+def test_what_is_long_is_not_what_gains_most() -> None:
+    waits = (Part.DEPENDENCIES, 50, 1)
+    stamps = [
+        StageStamps("long", "work", "ok", [(Part.RUN, 50, 1)]),
+        StageStamps("beside", "work", "ok", [(Part.RUN, 45, 1)]),
+        StageStamps("join", "work", "ok", [waits, (Part.RUN, 70, 1)], dependencies=["long", "beside"]),
+    ]
+    gains = Timeline.of_stamps(0, 70, stamps).gains()
+    assert gains == [Gain("join", Part.RUN, 20), Gain("long", Part.RUN, 5)]
+
+
+def test_only_the_longest_parts_are_asked_about_and_nobody_recurses(monkeypatch: pytest.MonkeyPatch) -> None:
     stamps = [
         StageStamps(
             f"s{index}",
@@ -385,4 +491,8 @@ def test_only_the_longest_parts_are_asked_about_and_nobody_recurses() -> None:
     ]
     timeline = Timeline.of_stamps(0, 30_000, stamps)
     assert len(timeline.critical_path) == 3000
+    asked: list[frozenset[int]] = []
+    ask = _Schedule.end_without
+    monkeypatch.setattr(_Schedule, "end_without", lambda self, parts: asked.append(parts) or ask(self, parts))
     assert [gain.gain_ns for gain in timeline.gains(3)] == [10, 10, 10]
+    assert len(asked) <= 12

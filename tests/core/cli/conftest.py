@@ -6,9 +6,15 @@ import os
 import subprocess
 import sys
 from textwrap import dedent
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from stageflow import StageKind, StageSpec
+from stageflow.cli.pictures import Chart
+from stageflow.executors import ThreadExecutor
+from stageflow.runtime.timeline import StageStamps, Timeline
+from stageflow.stages import Effect, Overflow, StreamEdge
+from stageflow.stages.part import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,3 +192,93 @@ def answering(write: Callable[..., Path]) -> str:
 @pytest.fixture
 def failing(write: Callable[..., Path]) -> str:
     return write("failing.py", FAILING).name
+
+
+async def body(ctx): ...
+
+
+@pytest.fixture
+def guarded_stream() -> tuple[StageSpec, ...]:
+    """A pipeline with all that pictures know: a gate, effects, streams, routes, executors."""
+    kind, captions = StageKind, StreamEdge("llm", size=8, overflow=Overflow.DROP_OLDEST)
+    return (
+        StageSpec("listen", body, kind.TRANSFORM, executor="thread"),
+        StageSpec("moderate", body, kind.GUARD, ["listen"], gates_effects=True),
+        StageSpec("intent", body, kind.ROUTE, ["listen"], executor="inline"),
+        StageSpec("llm", body, kind.AGENT, ["intent"], route="chat", executor=ThreadExecutor()),
+        StageSpec("lookup", body, kind.ENRICH, ["intent"], route=["order", "intent:refund"]),
+        StageSpec("captions", body, kind.TRANSFORM, streams=captions),
+        StageSpec("speak", body, kind.WORK, streams="llm"),
+        StageSpec("refund", body, kind.WORK, ["lookup"], effect=Effect.REVERSIBLE, conditional=True),
+        StageSpec("save", body, kind.WORK, ["speak", "lookup"], effect=Effect.IDEMPOTENT),
+        StageSpec("count", body, kind.WORK, ["save"], gated=False),
+    )
+
+
+@pytest.fixture
+def guarded_chart() -> Chart:
+    """A run of it, with every part of time that there is."""
+    part, ms = Part, 1_000_000
+
+    def stage(
+        name: str, kind: StageKind, *stretches: tuple[Part, float, int], status: str = "ok", **more: Any
+    ) -> StageStamps:
+        more["notes"] = [
+            (noted, start * ms, end * ms, attempt) for noted, start, end, attempt in more.get("notes", ())
+        ]
+        in_ns = [(of, int(until * ms), attempt) for of, until, attempt in stretches]
+        return StageStamps(name, kind.value, status, in_ns, **more)
+
+    waits, runs, gate = part.DEPENDENCIES, part.RUN, {"gates": ["moderate"]}
+    there, back = (part.TRANSPORT, 2, 22, 1), (part.TRANSPORT, 110, 120, 1)
+    slow, full = (part.STREAM, 600, 640, 1), (part.STREAM, 420, 505, 1)
+    chunks = [(part.STREAM, 342, 400, 1), (part.STREAM, 410, 530, 1), (part.STREAM, 545, 760, 1)]
+    stamps = [
+        stage("listen", StageKind.TRANSFORM, (part.QUEUE, 2, 1), (runs, 120, 1), notes=[there, back]),
+        stage("moderate", StageKind.GUARD, (waits, 120, 1), (runs, 500, 1), dependencies=["listen"]),
+        stage(
+            "intent",
+            StageKind.ROUTE,
+            *[(waits, 120, 1), (part.QUEUE, 140, 1), (runs, 180, 1), (part.BACKOFF, 260, 2), (runs, 300, 2)],
+            dependencies=["listen"],
+        ),
+        stage(
+            "llm",
+            StageKind.AGENT,
+            *[(waits, 300, 1), (part.QUEUE, 340, 1), (runs, 760, 1)],
+            dependencies=["intent"],
+            notes=[full],
+        ),
+        stage(
+            "lookup",
+            StageKind.ENRICH,
+            *[(waits, 300, 1), (runs, 300, 1)],
+            status="skip",
+            dependencies=["intent"],
+        ),
+        stage(
+            "captions", StageKind.TRANSFORM, (waits, 340, 1), (runs, 770, 1), streams=["llm"], notes=chunks
+        ),
+        stage(
+            "speak",
+            StageKind.WORK,
+            *[(waits, 340, 1), (part.GATE, 500, 1), (part.QUEUE, 502, 1), (runs, 940, 1)],
+            streams=["llm"],
+            notes=[slow],
+            **gate,
+        ),
+        stage("refund", StageKind.WORK, (waits, 300, 1), status="skip", dependencies=["lookup"]),
+        stage(
+            "save",
+            StageKind.WORK,
+            *[(waits, 940, 1), (runs, 1150, 1)],
+            dependencies=["speak", "lookup"],
+            notes=[(part.APPROVAL, 960, 1120, 1)],
+            **gate,
+        ),
+        stage(
+            "count", StageKind.WORK, (waits, 1150, 1), (runs, 1180, 1), dependencies=["save"], status="cancel"
+        ),
+    ]
+    reasons = {"lookup": "route_not_taken", "refund": "branch_not_taken"}
+    return Chart("guarded-stream", "cancelled", Timeline.of_stamps(0, 1184 * ms, stamps), reasons)

@@ -36,6 +36,22 @@ def test_the_json_of_a_pipeline_that_answers(call, answering) -> None:
     assert "outputs" not in found
 
 
+def test_the_json_says_where_the_time_went_and_it_adds_up(call, answering) -> None:
+    _, out, _ = call("run", answering, "--json")
+    found = record(out)
+    for stage in found["stages"].values():
+        parts = stage["parts_ns"]
+        assert sum(parts.values()) / 1e6 == pytest.approx(
+            stage["duration_ms"] + stage["waited_ms"], abs=0.002
+        )
+    steps = found["critical_path"]
+    assert [step["stage"] for step in steps] == ["find", "answer", "keep"]
+    total = sum(step["duration_ns"] for step in steps) + found["tail_ns"]
+    assert round(total / 1e6, 3) == found["duration_ms"]
+    assert {gain["part"] for gain in found["gains"]} <= {"queue", "run"}
+    assert all(gain["gain_ns"] > 0 for gain in found["gains"])
+
+
 def test_to_find_nothing_is_no_failure(call, answering) -> None:
     code, out, _ = call("run", answering, "--json", "--input", "unknown")
     assert code == 0

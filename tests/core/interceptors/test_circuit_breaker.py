@@ -330,7 +330,11 @@ async def test_two_runs_of_a_graph_share_it_and_two_graphs_do_not(provider: Prov
 
 async def test_stages_have_circuits_of_their_own(provider: Provider, breaker: LocalCircuitBreaker):
     fine = Provider()
-    pipeline = Pipeline().with_stage("ask", provider, StageKind.TRANSFORM).with_stage("fine", fine, StageKind.TRANSFORM)
+    pipeline = (
+        Pipeline()
+        .with_stage("ask", provider, StageKind.TRANSFORM)
+        .with_stage("fine", fine, StageKind.TRANSFORM)
+    )
     graph = pipeline.build(
         interceptors=[CircuitBreakerInterceptor(breaker=breaker)],
         failure_mode=FailureMode.CONTINUE_ON_FAILURE,

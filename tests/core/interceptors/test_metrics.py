@@ -35,7 +35,9 @@ async def test_one_line_for_every_end(
 ):
     caplog.set_level("INFO", "stage_metrics")
     graph = (
-        Pipeline().with_stage("s", body, StageKind.TRANSFORM, **options).build(interceptors=[MetricsInterceptor()])
+        Pipeline()
+        .with_stage("s", body, StageKind.TRANSFORM, **options)
+        .build(interceptors=[MetricsInterceptor()])
     )
     results = await graph.run(timeout=0.05, raise_errors=False)
     (record,) = [record for record in caplog.records if record.name == "stage_metrics"]
@@ -67,7 +69,9 @@ async def test_finding_a1_30_durations_come_from_the_monotonic_clock(
     caplog.set_level("INFO", "stage_metrics")
     stamps = iter([7_000_000, 12_500_000])
     monkeypatch.setattr("stageflow.interceptors.metrics.monotonic_ns", lambda: next(stamps))
-    await Pipeline().with_stage("s", skip, StageKind.TRANSFORM).build(interceptors=[MetricsInterceptor()]).run()
+    await (
+        Pipeline().with_stage("s", skip, StageKind.TRANSFORM).build(interceptors=[MetricsInterceptor()]).run()
+    )
     assert vars(caplog.records[0])["duration_ms"] == 5.5
 
 
@@ -87,7 +91,9 @@ async def test_a_handler_that_raises_breaks_no_stage(caplog: pytest.LogCaptureFi
     broken = Broken()
     logging.getLogger("stage_metrics").addFilter(broken)
     try:
-        graph = Pipeline().with_stage("s", skip, StageKind.TRANSFORM).build(interceptors=[MetricsInterceptor()])
+        graph = (
+            Pipeline().with_stage("s", skip, StageKind.TRANSFORM).build(interceptors=[MetricsInterceptor()])
+        )
         assert (await graph.run()).error is None
     finally:
         logging.getLogger("stage_metrics").removeFilter(broken)

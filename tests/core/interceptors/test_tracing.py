@@ -115,13 +115,20 @@ async def test_every_attempt_is_a_span():
 
 async def test_a_nested_run_is_part_of_the_stage_that_starts_it():
     stage, outer_spans = Recording(), []
-    inner = Pipeline().with_stage("inner", stage, StageKind.TRANSFORM).build(interceptors=[TracingInterceptor()])
+    inner = (
+        Pipeline().with_stage("inner", stage, StageKind.TRANSFORM).build(interceptors=[TracingInterceptor()])
+    )
 
     async def outer(ctx: Any) -> None:
         outer_spans.append(TraceContext.capture())
         await inner.run()
 
-    await Pipeline().with_stage("o", outer, StageKind.TRANSFORM).build(interceptors=[TracingInterceptor()]).run()
+    await (
+        Pipeline()
+        .with_stage("o", outer, StageKind.TRANSFORM)
+        .build(interceptors=[TracingInterceptor()])
+        .run()
+    )
     ((span,),) = stage.seen.values()
     assert (span.trace_id, span.parent_span_id) == (outer_spans[0].trace_id, outer_spans[0].span_id)
 

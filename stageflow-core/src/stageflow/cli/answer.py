@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from stageflow.cli.failure import as_stageflow_error, error_record
 from stageflow.cli.jsonable import dump, jsonable
 from stageflow.cli.pictures.lettering import shorten
-from stageflow.cli.pictures.timeline import Part
+from stageflow.cli.pictures.parts import waited_ns, worked_ns
 from stageflow.errors import PipelineCancelled
 from stageflow.stages.stage import StageKind, StageStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stageflow.cli.pictures.timeline import Row, Timeline
+    from stageflow.cli.pictures.chart import Chart
     from stageflow.runtime.results import PipelineResults
+    from stageflow.runtime.timeline import StageTimeline
     from stageflow.stages.output import StageOutput
     from stageflow.stages.spec import StageSpec
 
@@ -24,10 +25,10 @@ __all__ = ["record_of", "text_of"]
 _CITED: Final = 100
 
 
-def record_of(specs: Sequence[StageSpec], results: PipelineResults, timeline: Timeline) -> dict[str, Any]:
+def record_of(specs: Sequence[StageSpec], results: PipelineResults, chart: Chart) -> dict[str, Any]:
     """Return the whole run as data for JSON."""
     record: dict[str, Any] = {"status": "ok"}
-    error = results.error
+    error, timeline = results.error, chart.timeline
     answered = _answered(specs, results)
     if error is not None:
         record["status"] = "cancelled" if isinstance(error, PipelineCancelled) else "failed"
@@ -42,10 +43,20 @@ def record_of(specs: Sequence[StageSpec], results: PipelineResults, timeline: Ti
             name: output.data for name, output in results.items() if output.status is StageStatus.OK
         }
     record |= {
-        "pipeline": timeline.pipeline,
+        "pipeline": chart.pipeline,
         "run_id": results.run_id,
         "duration_ms": round(results.duration_ms, 3),
-        "stages": {row.stage: _stage_record(row) for row in timeline.rows},
+        "stages": {
+            stage.name: _stage_record(stage, chart.reasons.get(stage.name, "")) for stage in chart.stages
+        },
+        "critical_path": [
+            {"stage": step.stage, "duration_ns": step.duration_ns} for step in timeline.critical_path
+        ],
+        "tail_ns": timeline.tail_ns,
+        "gains": [
+            {"stage": gain.stage, "part": gain.part.value, "gain_ns": gain.gain_ns}
+            for gain in timeline.gains()
+        ],
     }
     return record
 
@@ -83,16 +94,17 @@ def _answered(specs: Sequence[StageSpec], results: Mapping[str, StageOutput]) ->
     return None
 
 
-def _stage_record(row: Row) -> dict[str, Any]:
+def _stage_record(stage: StageTimeline, reason: str) -> dict[str, Any]:
     record: dict[str, Any] = {
-        "status": row.status,
-        "kind": row.kind,
-        "duration_ms": round(row.total(Part.WORK) / 1e6, 3),
-        "waited_ms": round(row.total(Part.DEPENDENCIES, Part.QUEUE, Part.BACKOFF) / 1e6, 3),
-        "attempts": row.attempts,
+        "status": stage.status,
+        "kind": stage.kind,
+        "duration_ms": round(worked_ns(stage) / 1e6, 3),
+        "waited_ms": round(waited_ns(stage) / 1e6, 3),
+        "attempts": stage.attempts,
+        "parts_ns": {part.value: ns for part, ns in stage.totals.items()},
     }
-    if row.reason:
-        record["error" if row.status == "fail" else "reason"] = row.reason
+    if reason:
+        record["error" if stage.status == "fail" else "reason"] = reason
     return record
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stageflow.cli.failure import user_line
 from stageflow.cli.interruption import Interruption
+from stageflow.cli.pictures.chart import Chart
 from stageflow.cli.pictures.lettering import duration
-from stageflow.cli.pictures.timeline import Part
+from stageflow.cli.pictures.parts import worked_ns
 from stageflow.cli.recorder import Recorder
 from stageflow.cli.terminal import lively
 from stageflow.errors import ConfigurationError
@@ -21,7 +22,6 @@ from stageflow.runtime.cancellation import CancellationToken
 
 if TYPE_CHECKING:
     from stageflow.app import Stageflow
-    from stageflow.cli.pictures.timeline import Timeline
     from stageflow.cli.progress import Progress
     from stageflow.cli.target import Found
     from stageflow.runtime.results import PipelineResults
@@ -37,12 +37,12 @@ class Outcome(NamedTuple):
 
     Attributes:
         results: What it left behind, also if it did not end well.
-        timeline: How its time was spent.
+        chart: How its time was spent.
         signal: The signal that ended it, or None.
     """
 
     results: PipelineResults
-    timeline: Timeline
+    chart: Chart
     signal: str | None
 
 
@@ -56,8 +56,8 @@ def conduct(app: Stageflow, found: Found, *, show_progress: bool, **request: Any
         **request: What ``Pipeline.run`` takes.
     """
     pipeline = found.pipeline
-    recorder = Recorder(found.specs, pipeline.name)
-    progress = _progress(recorder) if show_progress and lively(sys.stderr) else None
+    recorder = Recorder(found.specs, pipeline.name) if show_progress and lively(sys.stderr) else None
+    progress = None if recorder is None else _progress(recorder)
     token = CancellationToken()
     loop: asyncio.AbstractEventLoop | None = None
 
@@ -79,8 +79,9 @@ def conduct(app: Stageflow, found: Found, *, show_progress: bool, **request: Any
     async def main() -> PipelineResults:
         nonlocal loop
         loop = asyncio.get_running_loop()
-        # The module that defines the pipeline may have set a sink of its own.
-        more: dict[str, Any] = {"sink": FanOutEventSink(get_event_sink(), recorder), "cancel_token": token}
+        more: dict[str, Any] = {"cancel_token": token}
+        if recorder is not None:  # the module that defines the pipeline may have set a sink of its own
+            more["sink"] = FanOutEventSink(get_event_sink(), recorder)
         if isinstance(pipeline, Pipeline):
             return await app.run(pipeline, **request, **more, raise_errors=False)
         return await pipeline.run(**request, **more, raise_errors=False)
@@ -93,7 +94,7 @@ def conduct(app: Stageflow, found: Found, *, show_progress: bool, **request: Any
             fix = "Raise an exception instead, or return StageOutput.cancel(reason): only the program itself exits"
             raise ConfigurationError(msg, where=user_line(exc), fix=fix) from exc
     signal = interruption.name if results.error is not None else None
-    return Outcome(results, recorder.timeline(), signal)
+    return Outcome(results, Chart.of_results(found.specs, results), signal)
 
 
 def _progress(recorder: Recorder) -> Progress:
@@ -104,11 +105,13 @@ def _progress(recorder: Recorder) -> Progress:
 
 def interruption_report(outcome: Outcome) -> str:
     """Say what an interrupted run had done and what not."""
-    rows = outcome.timeline.rows
+    stages = outcome.chart.stages
     cancelled = [
-        f"{row.stage!r} (after {duration(row.total(Part.WORK))})" for row in rows if row.status == "cancel"
+        f"{stage.name!r} (after {duration(worked_ns(stage))})" for stage in stages if stage.status == "cancel"
     ]
-    pending = [repr(row.stage) for row in rows if row.stage not in outcome.results and not row.was_started]
+    pending = [
+        repr(stage.name) for stage in stages if stage.name not in outcome.results and not stage.attempts
+    ]
     settled = [f"{name!r} ({output.status.value})" for name, output in outcome.results.items()]
     return (
         f"Interrupted by {outcome.signal}. Cancelled: {_listed(cancelled)}. "

@@ -9,8 +9,10 @@ import click
 
 from stageflow.cli import options
 from stageflow.cli.files import write_whole
+from stageflow.cli.jsonable import dump
 from stageflow.cli.output import put, reserved_stdout
 from stageflow.cli.pictures.dot import dot
+from stageflow.cli.pictures.graph_record import graph_record
 from stageflow.cli.pictures.graph_svg import graph_svg
 from stageflow.cli.pictures.mermaid import mermaid
 from stageflow.cli.pictures.tree import stage_tree
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from stageflow.cli.session import Session
     from stageflow.stages.spec import StageSpec
 
 __all__ = ["command"]
@@ -39,13 +42,21 @@ _BY_SUFFIX: Final = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermai
     help="What to draw; by default what the name of the file says, and otherwise text.",
 )
 @options.output_file("-o", "--output", help="Write to a file instead of standard output.")
+@options.as_json
 @options.verbose
-def command(target: str, form: str | None, output: Path | None) -> int:
-    """Draw the pipeline TARGET as a tree of text, Mermaid, DOT or SVG."""
+@click.pass_obj
+def command(session: Session, target: str, form: str | None, output: Path | None) -> int:
+    """Draw the pipeline TARGET as a tree of text, Mermaid, DOT or SVG; or print it as JSON."""
+    if session.as_json and (form is not None or output is not None):
+        msg = "--json prints on standard output; --format and --output are for pictures."
+        raise click.UsageError(msg)
     with reserved_stdout():
         found = one_pipeline(target)
     name = found.pipeline.name
     validate(found.specs, pipeline=name)
+    if session.as_json:
+        put(dump(graph_record(found.specs, title=name)))
+        return OK
     if form is None:
         form = _BY_SUFFIX.get(output.suffix.lower(), "text") if output is not None else "text"
     picture = _draw(found.specs, name, form, unicode=output is not None or speaks_unicode(sys.stdout))

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from stageflow.cli.pictures.lettering import duration, shorten
 from stageflow.cli.pictures.palette import hue_of
-from stageflow.cli.pictures.timeline import Part
+from stageflow.cli.pictures.parts import worked_ns
 from stageflow.cli.terminal import speaks_unicode
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from stageflow.cli.pictures.timeline import Row, Timeline
+    from stageflow.cli.pictures.chart import Chart
     from stageflow.cli.recorder import Recorder
+    from stageflow.runtime.timeline import StageTimeline
 
 __all__ = ["Progress"]
 
@@ -76,51 +77,53 @@ class Progress:
         self._live.stop()
 
     def _render(self) -> RenderableType:
-        timeline = self._recorder.timeline(monotonic_ns())
+        chart = self._recorder.chart(monotonic_ns())
         table = Table.grid(padding=(0, 1))
-        for row in _visible(timeline, max(self._console.height - _FRAME_LINES, 1)):
-            table.add_row(self._mark(row), Text(shorten(row.stage, _LONGEST)), self._said(row))
+        for stage in _visible(chart, max(self._console.height - _FRAME_LINES, 1)):
+            table.add_row(self._mark(stage), Text(shorten(stage.name, _LONGEST)), _said(stage))
         outer = Table.grid()
-        outer.add_row(_heading(timeline))
+        outer.add_row(_heading(chart))
         outer.add_row(table)
         if self.notice:
             outer.add_row(Text(self.notice, "yellow"))
         return outer
 
-    def _mark(self, row: Row) -> RenderableType:
-        if row.status == "running":
+    def _mark(self, stage: StageTimeline) -> RenderableType:
+        if stage.status == "running":
             name = "dots" if self._unicode else "line"
             # One spinner per stage: it turns by the time since it was first drawn.
-            return self._spinners.setdefault(row.stage, Spinner(name, style=hue_of(row.kind).terminal))
-        mark, plain, style = _MARKS[row.status]
+            return self._spinners.setdefault(stage.name, Spinner(name, style=hue_of(stage.kind).terminal))
+        mark, plain, style = _MARKS[stage.status]
         return Text(mark if self._unicode else plain, style)
 
-    def _said(self, row: Row) -> Text:
-        if row.status == "waiting":
-            return Text(row.kind, "dim")
-        if not row.was_started:
-            return Text("skipped", "dim")
-        said = duration(row.total(Part.WORK))
-        if row.attempts > 1:
-            said += f", attempt {row.attempts}"
-        return Text(said, "" if row.status == "running" else "dim")
+
+def _said(stage: StageTimeline) -> Text:
+    if stage.status == "waiting":
+        return Text(stage.kind, "dim")
+    if not stage.attempts:
+        return Text("skipped", "dim")
+    said = duration(worked_ns(stage))
+    if stage.attempts > 1:
+        said += f", attempt {stage.attempts}"
+    return Text(said, "" if stage.status == "running" else "dim")
 
 
-def _visible(timeline: Timeline, most: int) -> list[Row]:
-    """Choose the rows that fit: all of them, or what runs and then what ended last, in the order of declaration."""
-    rows = timeline.rows
-    if len(rows) <= most:
-        return rows
-    running = [row for row in rows if row.status == "running"]
+def _visible(chart: Chart, most: int) -> list[StageTimeline]:
+    """Choose the stages that fit: all, or those that run and then those that ended last; in order of declaration."""
+    stages = chart.stages
+    if len(stages) <= most:
+        return stages
+    running = [stage for stage in stages if stage.status == "running"]
     ended = sorted(
-        (row for row in rows if row.status not in ("running", "waiting")), key=lambda row: -row.end
+        (stage for stage in stages if stage.status not in ("running", "waiting")),
+        key=lambda stage: -stage.ended_ns,
     )
-    chosen = {row.stage for row in [*running, *ended, *rows][:most]}
-    return [row for row in rows if row.stage in chosen]
+    chosen = {stage.name for stage in [*running, *ended, *stages][:most]}
+    return [stage for stage in stages if stage.name in chosen]
 
 
-def _heading(timeline: Timeline) -> Text:
-    done = sum(row.status not in ("running", "waiting") for row in timeline.rows)
-    text = Text(timeline.pipeline, "bold")
-    text.append(f"  {done}/{len(timeline.rows)} stages  {duration(timeline.total)}", "dim")
+def _heading(chart: Chart) -> Text:
+    done = sum(stage.status not in ("running", "waiting") for stage in chart.stages)
+    text = Text(chart.pipeline, "bold")
+    text.append(f"  {done}/{len(chart.stages)} stages  {duration(chart.timeline.total_ns)}", "dim")
     return text

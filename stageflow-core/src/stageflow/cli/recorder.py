@@ -1,10 +1,10 @@
-"""``Recorder``: keeps the events of a run, for its timeline and for whoever watches."""
+"""``Recorder``: keeps the events of a run, for whoever watches it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from stageflow.cli.pictures.timeline import Timeline
+from stageflow.cli.pictures.chart import Chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Recorder:
         """Keep the event."""
         self.events.append((type, data or {}))
 
-    def timeline(self, now_ns: int | None = None) -> Timeline:
+    def chart(self, now_ns: int | None = None) -> Chart:
         """Return what is known so far; stages that run count as running until *now_ns*."""
         # A copy, as another thread may draw while the run goes on.
-        return Timeline.of(self.specs, list(self.events), pipeline=self.pipeline, now_ns=now_ns)
+        return Chart.of_events(self.specs, list(self.events), pipeline=self.pipeline, now_ns=now_ns)

@@ -26,7 +26,7 @@ from stageflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from stageflow.cli.execution import Outcome
-    from stageflow.cli.pictures.timeline import Timeline
+    from stageflow.cli.pictures.chart import Chart
     from stageflow.cli.session import Session
 
 __all__ = ["command"]
@@ -101,11 +101,11 @@ def command(
             app, found, show_progress=not quiet, input_text=input_text, metadata=metadata, timeout=timeout
         )
     if not quiet and not session.as_json:
-        _show_timeline(outcome.timeline)
-    kept = timeline is None or _keep_timeline(timeline, outcome.timeline, session)
+        _show_timeline(outcome.chart)
+    kept = timeline is None or _keep_timeline(timeline, outcome.chart, session)
     code = _show_end(outcome, session)
     if session.as_json:
-        put(dump(record_of(found.specs, outcome.results, outcome.timeline)))
+        put(dump(record_of(found.specs, outcome.results, outcome.chart)))
     elif outcome.results.error is None and (said := text_of(found.specs, outcome.results)):
         put(said)
     return code if kept else code or FAILED
@@ -123,22 +123,22 @@ def _show_end(outcome: Outcome, session: Session) -> int:
     return FAILED
 
 
-def _keep_timeline(path: Path, timeline: Timeline, session: Session) -> bool:
+def _keep_timeline(path: Path, chart: Chart, session: Session) -> bool:
     """Write the timeline, and say whether that went well: the run is worth showing in any case."""
     try:
-        write_whole(path, timeline_svg(timeline))
+        write_whole(path, timeline_svg(chart))
     except ConfigurationError as error:
         show_error(error, verbose=session.verbose)
         return False
     return True
 
 
-def _show_timeline(timeline: Timeline) -> None:
+def _show_timeline(chart: Chart) -> None:
     from rich.console import Console
     from rich.text import Text
 
     stream = sys.stderr
-    lines = timeline_lines(timeline, width=width_of(stream), unicode=speaks_unicode(stream))
+    lines = timeline_lines(chart, width=width_of(stream), unicode=speaks_unicode(stream))
     console = Console(file=stream, highlight=False, no_color=not coloured(stream), soft_wrap=True)
     for line in lines:
         console.print(Text.assemble(*line))

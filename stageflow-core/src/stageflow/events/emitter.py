@@ -102,7 +102,7 @@ class RunEmitter:
         """Hand one event to every sink. Never raises; keys of *data* win over the run's."""
         if self.listening:
             event = {**self._base, "timestamp": self._stamp, **data}
-            self.send(type, event, stamped="timestamp" in data)
+            self.send(type, event, monotonic_ns(), stamped="timestamp" in data)
 
     def form(self, **fields: Any) -> dict[str, Any]:
         """Return an event with all its keys in place, to be copied, filled in and given to ``send`` many times."""
@@ -110,13 +110,19 @@ class RunEmitter:
         self._forms.append(form)
         return form
 
-    def send(self, type: str, event: dict[str, Any], *, stamped: bool = False) -> None:  # noqa: A002 - as above
-        """Hand an event that was made from a form to every sink. Never raises.
+    def send(
+        self,
+        type: str,  # noqa: A002 - as above
+        event: dict[str, Any],
+        now_ns: int,
+        *,
+        stamped: bool = False,
+    ) -> None:
+        """Hand an event that was made from a form, and happens at *now_ns*, to every sink. Never raises.
 
         Its time of day is accurate to a millisecond, ``monotonic_ns`` is exact: to format a time of day takes longer
         than all the rest of an event, so it is done when the last one is too old, and kept in the forms.
         """
-        now_ns = monotonic_ns()
         if now_ns >= self._stale_ns:
             self._stale_ns = now_ns + _STAMP_NS
             self._stamp = datetime.now(UTC).isoformat()

@@ -189,6 +189,11 @@ class StageGraph:
         self.gated = any(stage.spec.gates_effects for stage in self.stages)
         self.streamed = any(stage.streams for stage in self.stages)
         self.has_effects = any(stage.has_effect for stage in self.stages)
+        # What runs of such graphs use is imported now, and not on the time of the first.
+        if self.gated:
+            from stageflow.runtime import gate, pauses  # noqa: F401
+        if self.streamed:
+            from stageflow.runtime import streams  # noqa: F401
         self.stages_by_name = {stage.name: stage for stage in self.stages}
         self._asked = list(asked_at_start(self.interceptors))
         self.is_asking = bool(self._asked)

@@ -141,7 +141,7 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
                     event["ready_ns"] = ready_ns[number]
                     event["began_ns"] = started_ns
                     event["ended_ns"] = now_ns
-                    outcomes.emitter.send(stage.completed, event)
+                    outcomes.emitter.send(stage.completed, event, now_ns)
             else:
                 rest = outcomes.leave(ctx, number, value, error, interrupted, started_ns, now_ns)
                 if rest is not None and next(rest, _A_TURN) is None:
@@ -161,7 +161,7 @@ def _advance(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop: apart, every 
                 event = outcomes.started.copy()
                 event["stage"] = stage.name
                 event["kind"] = stage.kind
-                outcomes.emitter.send(stage.started, event)
+                outcomes.emitter.send(stage.started, event, monotonic_ns())
                 if scheduler.stopping:  # by whoever heard of it
                     outcomes.keep_out(number)
                     return None

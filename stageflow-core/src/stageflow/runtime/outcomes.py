@@ -394,7 +394,7 @@ class Outcomes:
             event["duration_ms"] = output.duration_ms
             event.update(self._stamps.told(stage.number))
             event["attempt"] = ctx.attempt
-            self.emitter.send(stage.completed, event)
+            self.emitter.send(stage.completed, event, monotonic_ns())
         self._tell_gate(stage, output)
 
     def _settle_irregularly(self, stage: CompiledStage, output: StageOutput, ctx: StageContext) -> None:

@@ -439,7 +439,7 @@ def _stage_of(started_ns: int, ended_ns: int, stamp: StageStamps) -> StageTimeli
         end = max(at, min(until_ns, ended_ns))
         if part is Part.RUN and (end > at or stamp.status != StageStatus.SKIP):
             begun_ns = at if begun_ns is None else begun_ns
-            attempts = max(attempts, attempt)
+            attempts = attempt
         at = end
     return StageTimeline(
         stamp.name,
@@ -528,7 +528,7 @@ class _Schedule:
         if span.part is Part.GATE:
             for name in stage.gates:
                 if name in known:
-                    yield known[name], known[name].ended_ns
+                    yield known[name], _decided_ns(known[name])
             return
         producers = [known[name] for name in stage.streams if name in known]
         if span.part is Part.STREAM:
@@ -537,15 +537,15 @@ class _Schedule:
             return
         for name in (*stage.dependencies, *stage.holders):
             if name in known:
-                yield known[name], known[name].ended_ns
+                yield known[name], _decided_ns(known[name])
         for other in producers:
             yield other, other.ended_ns if other.begun_ns is None else other.begun_ns
 
     def _release(self, number: int, other: StageTimeline, at_ns: int) -> _Release | None:
         """Say how far another stage had come at a moment, or at the end of the wait, which comes later then."""
-        stage, span = self._spans[number - 1]
+        _stage, span = self._spans[number - 1]
         at_ns = min(at_ns, span.ended_ns, other.ended_ns)
-        if other is stage or at_ns <= span.started_ns:
+        if at_ns <= span.started_ns:
             return None
         index = bisect_left(other.spans, at_ns, key=attrgetter("ended_ns"))
         inside, found = self._first[other.name] + index, other.spans[index]
@@ -616,6 +616,16 @@ class _Schedule:
                 at += length
             ends[number] = at
         return max(ends)
+
+
+def _decided_ns(stage: StageTimeline) -> int:
+    """Return when nothing was missing any more for a stage to end.
+
+    One that was kept from starting only had to get its turn, which whoever ran meanwhile took.
+    """
+    if stage.begun_ns is None and stage.spans and stage.spans[-1].part is Part.QUEUE:
+        return stage.spans[-1].started_ns
+    return stage.ended_ns
 
 
 def _ranks(stages: Mapping[str, StageTimeline]) -> dict[str, int]:

@@ -20,15 +20,26 @@ print(stage_tree(Pipeline.from_stages(greet, shout).specs, title="greeting"))
 ```
 
 ``stage_tree``, ``mermaid``, ``dot`` and ``graph_svg`` draw the stages of a pipeline, which must build (a circle of
-stages has no layers). ``Timeline.of`` reads the events of a run; ``timeline_lines`` and ``timeline_svg`` draw it.
+stages has no layers); ``graph_record`` is the same as data. ``timeline_lines`` and ``timeline_svg`` draw the ``Chart``
+of a run.
 """
 
 from stageflow.cli.pictures.bars import timeline_lines
+from stageflow.cli.pictures.chart import Chart
 from stageflow.cli.pictures.dot import dot
+from stageflow.cli.pictures.graph_record import graph_record
 from stageflow.cli.pictures.graph_svg import graph_svg
 from stageflow.cli.pictures.mermaid import mermaid
-from stageflow.cli.pictures.timeline import Timeline
 from stageflow.cli.pictures.timeline_svg import timeline_svg
 from stageflow.cli.pictures.tree import stage_tree
 
-__all__ = ["Timeline", "dot", "graph_svg", "mermaid", "stage_tree", "timeline_lines", "timeline_svg"]
+__all__ = [
+    "Chart",
+    "dot",
+    "graph_record",
+    "graph_svg",
+    "mermaid",
+    "stage_tree",
+    "timeline_lines",
+    "timeline_svg",
+]

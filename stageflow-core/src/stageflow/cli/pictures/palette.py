@@ -6,12 +6,14 @@ from typing import Final, NamedTuple
 
 from stageflow.stages.stage import StageKind
 
-__all__ = ["GREY", "INK", "LINE", "PAPER", "Hue", "hue_of"]
+__all__ = ["GREY", "HOLD", "INK", "LINE", "PAPER", "STREAM", "Hue", "hue_of"]
 
 INK: Final = "#1f2933"
 LINE: Final = "#9aa5b1"
 GREY: Final = "#616e7c"
 PAPER: Final = "#ffffff"
+STREAM: Final = "#157f85"
+HOLD: Final = "#b83232"
 
 
 class Hue(NamedTuple):

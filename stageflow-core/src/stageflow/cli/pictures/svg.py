@@ -18,7 +18,9 @@ __all__ = [
     "heading_width",
     "kind_legend",
     "legend_width",
+    "moved",
     "number",
+    "sample_rows",
     "text",
 ]
 
@@ -27,6 +29,7 @@ BOLD: Final = 1.08
 """How much wider bold text is."""
 
 _LEGEND_SIZE: Final = 11
+_SAMPLE: Final = 26.0
 _TITLE_SIZE: Final = 16
 _SAID_SIZE: Final = 12
 
@@ -45,9 +48,11 @@ def text(
     fill: str = INK,
     anchor: str = "start",
     weight: str = "",
+    halo: bool = False,
 ) -> str:
-    """Return one line of text; *x* and *y* are its baseline's start, middle or end."""
+    """Return one line of text; *x* and *y* are its baseline's start, middle or end; a halo keeps lines out of it."""
     bold = f' font-weight="{weight}"' if weight else ""
+    bold += f' stroke="{PAPER}" stroke-width="4" stroke-linejoin="round" paint-order="stroke"' if halo else ""
     where = f'x="{number(x)}" y="{number(y)}" text-anchor="{anchor}"'
     return f'<text {where} font-size="{number(size)}" fill="{fill}"{bold}>{escape(content)}</text>'
 
@@ -79,6 +84,31 @@ def kind_legend(x: float, y: float, kinds: Sequence[str], *, solid: bool = False
         parts.append(text(x + 16, y, kind, size=_LEGEND_SIZE, fill=GREY))
         x += text_width(kind, _LEGEND_SIZE) + 34
     return parts
+
+
+def sample_rows(samples: Iterable[tuple[str, Sequence[str]]], width: float) -> list[list[str]]:
+    """Return a legend in as many rows as it needs; one row is 20 pixels high, and its baseline is at 0.
+
+    Args:
+        samples: For each a word, and a piece of a picture, drawn from 0, 0 to the right.
+        width: How wide a row may be.
+    """
+    rows: list[list[str]] = []
+    x = width
+    for said, drawn in samples:
+        size = text_width(said, _LEGEND_SIZE) + _SAMPLE + 24
+        if x + size > width:
+            rows.append([])
+            x = 0.0
+        rows[-1].append(moved(x, -4, drawn))
+        rows[-1].append(text(x + _SAMPLE + 6, 0, said, size=_LEGEND_SIZE, fill=GREY))
+        x += size
+    return rows
+
+
+def moved(x: float, y: float, drawn: Iterable[str]) -> str:
+    """Return pieces of a picture, moved."""
+    return f'<g transform="translate({number(x)} {number(y)})">{"".join(drawn)}</g>'
 
 
 def document(width: float, height: float, *, title: str, summary: str, body: Iterable[str]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stageflow.cli.pictures.layers import depths
+from stageflow.cli.pictures.links import held_by, stream_said, waits_of
+from stageflow.cli.pictures.marks import executor_of, is_conditional, remarks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from stageflow.stages.spec import StageSpec
 
@@ -25,11 +27,13 @@ def stage_tree(specs: Sequence[StageSpec], *, title: str = "pipeline", unicode: 
         unicode: Whether the lines may be drawn with characters beyond ASCII.
     """
     elbow, tee, bar = ("└─ ", "├─ ", "│  ") if unicode else ("`- ", "|- ", "|  ")
-    depth = depths({spec.name: spec.dependencies for spec in specs})
+    waits = waits_of(specs)
+    held = held_by(specs)
+    depth = depths(waits)
     below: dict[str | None, list[StageSpec]] = {}
     for spec in specs:
         # Of several the last one declared: what a join waits for then stands above it.
-        deepest = max(reversed(spec.dependencies), key=lambda one: depth[one], default=None)
+        deepest = max(reversed(waits[spec.name]), key=lambda one: depth[one], default=None)
         below.setdefault(deepest, []).append(spec)
     count = "1 stage" if len(specs) == 1 else f"{len(specs)} stages"
     lines = [f"{title}: {count}"]
@@ -37,7 +41,8 @@ def stage_tree(specs: Sequence[StageSpec], *, title: str = "pipeline", unicode: 
     work = [(spec, "", "", "") for spec in reversed(below.get(None, []))]
     while work:
         spec, indent, branch, parent = work.pop()
-        lines.append(f"{indent}{branch}{_described(spec, parent)}")
+        notes = _notes(spec, parent, held.get(spec.name, ()), unicode=unicode)
+        lines.append(f"{indent}{branch}{spec.name} ({'; '.join(notes)})")
         inner = indent + ("" if not branch else bar if branch == tee else "   ")
         children = below.get(spec.name, [])
         branches = [tee] * (len(children) - 1) + [elbow]
@@ -47,12 +52,25 @@ def stage_tree(specs: Sequence[StageSpec], *, title: str = "pipeline", unicode: 
     return "\n".join(lines)
 
 
-def _described(spec: StageSpec, parent: str) -> str:
+def _notes(spec: StageSpec, parent: str, gates: Iterable[str], *, unicode: bool) -> list[str]:
     others = [name for name in dict.fromkeys(spec.dependencies) if name != parent]
-    notes = [str(spec.kind.value)]
+    notes = [str(spec.kind.value), *remarks(spec, unicode=unicode)]
     if others:
-        more = [f"{len(others) - _MOST_NAMED} more"] if len(others) > _MOST_NAMED else []
-        notes.append(f"also after {', '.join([*others[:_MOST_NAMED], *more])}")
-    if spec.conditional or spec.when is not None:
+        notes.append(f"also after {_listed(others)}")
+    if spec.streams:
+        streams = [(edge.producer, stream_said(edge)) for edge in spec.streams]
+        notes.append(f"streams {_listed([f'{name} ({said})' if said else name for name, said in streams])}")
+    if spec.route:
+        notes.append(f"route {' | '.join(spec.route)}")
+    if is_conditional(spec):
         notes.append("conditional")
-    return f"{spec.name} ({'; '.join(notes)})"
+    if gates:
+        notes.append(f"held by {_listed(list(gates))}")
+    if executor := executor_of(spec):
+        notes.append(f"on {executor}")
+    return notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = [f"{len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
+    return ", ".join([*names[:_MOST_NAMED], *more])
