@@ -27,6 +27,8 @@ from stageflow.errors import (
     ContributionNotFoundError,
     CriticalInterceptorError,
     CycleDetectedError,
+    EffectGateClosed,
+    EffectGateDeadlock,
     ErrorClass,
     LazyImportError,
     LogicError,
@@ -99,6 +101,8 @@ EXAMPLES = [
     LogicError("Impossible", where="here", fix="Mend it"),
     SystemicError("Disk full", where="here", fix="Make room"),
     PolicyError("Forbidden", where="here", fix="Ask"),
+    EffectGateClosed("a", gate="guard", reason="it says no"),
+    EffectGateDeadlock("a", ["guard", "other"], pipeline="p"),
     PipelineCancelled("a", "enough", OUTPUTS, run_id=RUN),
     RunTimeoutError(2.0, OUTPUTS, run_id=RUN),
 ]

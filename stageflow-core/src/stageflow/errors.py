@@ -54,6 +54,12 @@ What only one room raises is defined there, under branches from above::
     └── ReadOnlyFieldError(ReadOnlyDataError, AttributeError)  somebody tried to set a field of a record
     stageflow.events.backpressure
     └── EventSinkClosedError(RunError, RuntimeError)  somebody waits for room in a stopped sink
+    stageflow.executors.unpicklable
+    └── UnpicklableError(RunError, TypeError)       a value cannot go to another process
+    stageflow.executors.worker_errors
+    ├── RemoteError(RunError)                       stands for an exception that cannot come back from there
+    ├── WorkerLostError(SystemicError)              the process of a stage has ended before the stage
+    └── WorkerStartError(SystemicError)             an executor cannot start a thread or a process
     stageflow.interceptors.hardening
     └── DataChangedError(ReadOnlyDataError)         a stage changed data in place that others see
     stageflow.interceptors.idempotency
@@ -69,6 +75,9 @@ What only one room raises is defined there, under branches from above::
     stageflow.pipeline.registry
     ├── PipelineNameTakenError(ConfigurationError, ValueError)  another pipeline has that name
     └── PipelineNotFoundError(ConfigurationError, KeyError)  no pipeline has that name
+    stageflow.runtime.channels
+    ├── StreamBrokenError(RunError)                 a stream has come to an end before its time
+    └── StreamClosedError(RunError, RuntimeError)   somebody publishes into a stream that takes no more
 
 Each class has a stable ``code``. A message says what happened, where, and what to do, and names the
 page of the code in ``docs/reference/errors/``. Errors pickle with all their attributes.

@@ -641,8 +641,6 @@ class Channel:
             error: What broke it; then readers get a ``StreamBrokenError`` at its end. None if it has ended
                 well.
         """
-        if self._closed:
-            return
         self._closed = True
         self._line.release(lambda: StreamClosedError(self._producer, "it has ended"))
         self._line.blocking = ()

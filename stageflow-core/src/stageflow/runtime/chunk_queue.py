@@ -205,9 +205,11 @@ class ChunkQueue(Generic[T]):
 
 
     async def main():
-        queue = ChunkQueue[str](max_size=2, drop_on_overflow=True, event_emitter=lambda type, data:
-        print(type)) for token in ("Hel", "lo", "!"): await queue.put(token) await queue.close() print([token
-        async for token in queue], await queue.put("late"))
+        queue = ChunkQueue[str](2, drop_on_overflow=True, event_emitter=lambda type, data: print(type))
+        for token in ("Hel", "lo", "!"):
+            await queue.put(token)
+        await queue.close()
+        print([token async for token in queue], await queue.put("late"))
 
 
     asyncio.run(main())

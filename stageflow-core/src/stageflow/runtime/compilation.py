@@ -341,16 +341,18 @@ def _loops(
     """Give guards their loops, and return for each the stages that it must hold until it passes."""
     from stageflow.runtime.guard_retry import GuardLoop
 
-    dependencies = [stage.dependencies for stage in stages]
+    # What runs again is what lies between: over streams as well as over dependencies.
+    before = [(*stage.dependencies, *[producer for producer, _ in stage.streams]) for stage in stages]
+    after = [(*dependants[stage.number], *stage.readers) for stage in stages]
     held: dict[int, list[int]] = {}
     for name, policy in guard_retry.policies.items():
         guard = ids[name]
-        loop = GuardLoop.between(policy, ids[policy.retry_stage], guard, dependencies, dependants)
+        loop = GuardLoop.between(policy, ids[policy.retry_stage], guard, before, after)
         stages[guard].loop = loop
         for member in loop.members:
             stages[member].sent_back_by += (guard,)
         outside = {number for member in loop.members for number in dependants[member]} - loop.members
-        held[guard] = sorted(number for number in outside if guard not in dependencies[number])
+        held[guard] = sorted(number for number in outside if guard not in stages[number].dependencies)
     return held
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from stageflow.context.checks import (
@@ -190,10 +191,9 @@ class StageGraph:
         self.streamed = any(stage.streams for stage in self.stages)
         self.has_effects = any(stage.has_effect for stage in self.stages)
         # What runs of such graphs use is imported now, and not on the time of the first.
-        if self.gated:
-            from stageflow.runtime import gate, pauses  # noqa: F401
-        if self.streamed:
-            from stageflow.runtime import streams  # noqa: F401
+        for used, room in ((self.gated, "gate"), (self.gated, "pauses"), (self.streamed, "streams")):
+            if used:
+                import_module(f"stageflow.runtime.{room}")
         self.stages_by_name = {stage.name: stage for stage in self.stages}
         self._asked = list(asked_at_start(self.interceptors))
         self.is_asking = bool(self._asked)

@@ -24,7 +24,6 @@ from stageflow.interceptors.chain import RetryRequestedError, as_output
 from stageflow.runtime.failure import FailureMode
 from stageflow.runtime.interruption import Interruption
 from stageflow.runtime.progress import Progress, SkipReason
-from stageflow.runtime.stamps import Note
 from stageflow.stages.context import context_of
 from stageflow.stages.effect import Effect
 from stageflow.stages.output import StageOutput
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from stageflow.runtime.gate import EffectGate
     from stageflow.runtime.graph import StageGraph
     from stageflow.runtime.guard_retry import GuardLoop, GuardRounds
+    from stageflow.runtime.lending import Lending
     from stageflow.runtime.pauses import Pauses
     from stageflow.runtime.run import Run
     from stageflow.runtime.scheduler import Scheduler
@@ -169,9 +169,7 @@ class Outcomes:
         if self.streams is None:
             from stageflow.runtime import streams
 
-            self.streams = streams.Streams(
-                self._graph, self._stamps, self._places, self.run.emit, self.run.chunks
-            )
+            self.streams = streams.Streams(self._graph, self.lending(), self.run.emit, self.run.chunks)
         return self.streams
 
     def is_running(self, number: int, attempt: int) -> bool:
@@ -508,28 +506,30 @@ class Outcomes:
         self._emit(stage, vocabulary.STAGE_SKIPPED, {**data, "reason": SkipReason.GATE_CLOSED})
         self._tell_gate(stage, output, SkipReason.GATE_CLOSED)
 
-    async def wait_for_gate(self, gate: EffectGate, stage: CompiledStage, attempt: int) -> None:
+    async def wait_for_gate(self, gate: EffectGate, stage: CompiledStage) -> None:
         """Wait, as a stage that is running, until the gate is decided."""
-        number, loop, began_ns = stage.number, asyncio.get_running_loop(), monotonic_ns()
-        places, pauses = self._places, self.pauses
-        if places is not None:
-            places.lend(number)
+        number, loop = stage.number, asyncio.get_running_loop()
+        resume = self.lending().wait(number, Part.GATE)
+        pauses = self.pauses
         if pauses is not None:
             pauses.begin(number, loop.time())
         try:
             await gate.decided_around(stage)
+        except GeneratorExit:  # the coroutine was thrown away: nothing may be awaited
+            raise
+        except BaseException:
+            await resume()
+            raise
         finally:
             if pauses is not None:
                 pauses.end(number, loop.time())
-            self._stamps.note(number, Note(Part.GATE, began_ns, monotonic_ns(), attempt))
-        if places is not None:
-            await self.take_places_back(places, number, attempt)
+        await resume()
 
-    async def take_places_back(self, places: StagePlaces, number: int, attempt: int) -> None:
-        """Wait until a running stage that has lent its places has them again."""
-        began_ns = monotonic_ns()
-        await places.take_back(number)
-        self._stamps.note(number, Note(Part.QUEUE, began_ns, monotonic_ns(), attempt))
+    def lending(self) -> Lending:
+        """Return what takes the places of stages that wait while they run."""
+        from stageflow.runtime import lending
+
+        return lending.Lending(self._scheduler, self._stamps, self._places)
 
     def _has_key(self) -> bool:
         """Say whether the run has an idempotency key, so that what cannot be taken back may be repeated."""
@@ -714,6 +714,8 @@ class Outcomes:
         self.progress.reset(loop.members)
         if self.gate is not None:
             self.gate.taken_back(loop.members)
+        if self.streams is not None:
+            self.streams.taken_back(loop.members)
         for number in loop.members:
             self._stamps.attempted(number)
             self._held.pop(number, None)

@@ -263,7 +263,7 @@ class Run:
             return
         compiled = self._graph.stage(stage)
         if not gate.lets_pass(compiled):
-            await self._outcomes.wait_for_gate(gate, compiled, attempt)
+            await self._outcomes.wait_for_gate(gate, compiled)
             gate.lets_pass(compiled)
 
     async def publish(self, stage: str, attempt: int, chunk: object) -> bool:

@@ -241,6 +241,10 @@ class Scheduler:
                 line.pop(task, None)
         return self._interrupted.pop(task, None)
 
+    def has_to_end(self, task: asyncio.Task[Any] | None) -> bool:
+        """Say whether a Task that runs a stage, or the whole run, has been asked to stop."""
+        return self.stopping or task in self._interrupted
+
     def suspended(
         self, task: asyncio.Task[None], stage: CompiledStage, started_ns: int
     ) -> dict[asyncio.Task[None], float]:

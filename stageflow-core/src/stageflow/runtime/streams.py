@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, final
 
 from stageflow.context.frozen import freeze
 from stageflow.errors import UndeclaredDependencyError
 from stageflow.events import vocabulary
 from stageflow.runtime.channels import Channel, StreamClosedError
-from stageflow.runtime.stamps import Note
 from stageflow.stages.part import Part
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from stageflow.runtime.admission import StagePlaces
     from stageflow.runtime.compilation import CompiledStage
     from stageflow.runtime.graph import StageGraph
-    from stageflow.runtime.stamps import Stamps
+    from stageflow.runtime.lending import Lending
     from stageflow.runtime.stream import ChunkReader
 
 __all__ = ["Streams"]
@@ -33,28 +29,25 @@ class Streams:
 
     Args:
         graph: The graph.
-        stamps: Gets the waits.
-        places: The run's places, if there are limits.
+        lending: Takes the places of stages that wait.
         emit: Emits an event of the run.
         chunks: Gets all chunks beside the stages that read them.
     """
 
-    __slots__ = ("_channels", "_chunks", "_emit", "_graph", "_places", "_published", "_stamps")
+    __slots__ = ("_channels", "_chunks", "_emit", "_graph", "_lending", "_published")
 
     def __init__(
         self,
         graph: StageGraph,
-        stamps: Stamps,
-        places: StagePlaces | None,
+        lending: Lending,
         emit: Callable[[str, Mapping[str, Any]], None],
         chunks: ChunkReader | None,
     ) -> None:
         self._graph = graph
-        self._stamps = stamps
-        self._places = places
+        self._lending = lending
         self._emit = emit
         self._channels: dict[int, Channel] = {}
-        self._published: dict[int, int] = {}  # how much stages have published in all their attempts
+        self._published: dict[int, int] = {}  # how much stages have published, in all their attempts
         self._chunks = chunks
 
     def started(self, producer: CompiledStage) -> None:
@@ -70,12 +63,12 @@ class Streams:
 
     async def publish(self, producer: CompiledStage, attempt: int, chunk: Any) -> bool:
         """Hand a chunk to everybody who reads; see ``StageContext.publish``."""
-        number = producer.number
+        number, chunk = producer.number, freeze(chunk)
         channel = self._channels.get(number)
         reading = False if channel is None else await channel.publish(chunk)
         index = self._published[number] = self._published.get(number, 0) + 1
         if self._chunks is not None:
-            self._chunks(producer.name, attempt, index, freeze(chunk))
+            self._chunks(producer.name, attempt, index, chunk)
             reading = True
         return reading
 
@@ -106,6 +99,11 @@ class Streams:
         if channel is not None:
             channel.restart(attempt)
 
+    def taken_back(self, members: frozenset[int]) -> None:
+        """A guard has sent back *members*: what they have published was for the last round."""
+        for number in members:
+            self._published.pop(number, None)
+
     def ended(self, stage: CompiledStage, error: BaseException | None) -> None:
         """A stage has ended, or will never start: its stream ends, and it reads no more.
 
@@ -128,20 +126,7 @@ class Streams:
         return [self._graph.stages[reader].name for reader in producer.readers]
 
     def _lend(self, stage: str) -> Callable[[], Awaitable[None]]:
-        number, began_ns = self._graph.stages_by_name[stage].number, monotonic_ns()
-        if self._places is not None:
-            self._places.lend(number)
-
-        async def resume() -> None:
-            now_ns = monotonic_ns()
-            self._stamps.note(number, Note(Part.STREAM, began_ns, now_ns, 1))
-            task = asyncio.current_task()
-            # Who is being cancelled had better end than stand in a line; its places wait for its next wait.
-            if self._places is not None and (task is None or not task.cancelling()):
-                await self._places.take_back(number)
-                self._stamps.note(number, Note(Part.QUEUE, now_ns, monotonic_ns(), 1))
-
-        return resume
+        return self._lending.wait(self._graph.stages_by_name[stage].number, Part.STREAM)
 
 
 def closed(stage: str) -> StreamClosedError:

@@ -1,0 +1,61 @@
+"""``Lending``: a running stage that waits for something else than its work lends its places meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic_ns
+from typing import TYPE_CHECKING, final
+
+from stageflow.runtime.stamps import Note
+from stageflow.stages.part import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from stageflow.runtime.admission import StagePlaces
+    from stageflow.runtime.scheduler import Scheduler
+    from stageflow.runtime.stamps import Stamps
+
+__all__ = ["Lending"]
+
+
+@final
+class Lending:
+    """The places that the waiting stages of one run have lent.
+
+    Args:
+        scheduler: Knows who has been asked to stop.
+        stamps: Gets the waits.
+        places: The run's places, if there are limits.
+    """
+
+    __slots__ = ("_places", "_scheduler", "_stamps")
+
+    def __init__(self, scheduler: Scheduler, stamps: Stamps, places: StagePlaces | None) -> None:
+        self._scheduler = scheduler
+        self._stamps = stamps
+        self._places = places
+
+    def wait(self, number: int, part: Part) -> Callable[[], Awaitable[None]]:
+        """Lend the places of a stage that is about to wait.
+
+        Args:
+            number: The stage.
+            part: What it waits for.
+
+        Returns:
+            What it has to await before it goes on, however its wait has ended: until it has its places again.
+        """
+        began_ns = monotonic_ns()
+        if self._places is not None:
+            self._places.lend(number)
+
+        async def resume() -> None:
+            now_ns = monotonic_ns()
+            self._stamps.note(number, Note(part, began_ns, now_ns, 1))
+            # Who has been asked to stop had better end than stand in a line.
+            if self._places is not None and not self._scheduler.has_to_end(asyncio.current_task()):
+                await self._places.take_back(number)
+                self._stamps.note(number, Note(Part.QUEUE, now_ns, monotonic_ns(), 1))
+
+        return resume
