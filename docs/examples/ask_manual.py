@@ -36,7 +36,7 @@ from manual_search import (
     terms_of,
     user_folder,
 )
-from stageflow import Pipeline, RetryPolicy, StageContext, StageInputs, StageKind, stage, use
+from stageflow import Effect, Pipeline, RetryPolicy, StageContext, StageInputs, StageKind, stage, use
 from stageflow.errors import close_matches
 from stageflow.executors import run_in_thread
 
@@ -200,7 +200,11 @@ class JournalBusyError(AskError, TimeoutError):
     code = "ASK-JOURNAL-BUSY"
 
 
-@stage(kind=StageKind.WORK, retry=RetryPolicy(4, base_delay=0.1, max_delay=0.2, retry_on=(JournalBusyError,)))
+@stage(
+    kind=StageKind.WORK,
+    effect=Effect.IDEMPOTENT,  # a journal that is held has taken nothing, so trying again is safe
+    retry=RetryPolicy(4, base_delay=0.1, max_delay=0.2, retry_on=(JournalBusyError,)),
+)
 async def record(
     ctx: StageContext,
     question: Question = use(check),

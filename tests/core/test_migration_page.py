@@ -152,6 +152,19 @@ def retry():
     assert attempts == [1, 2]
 
 
+def repeated_work():
+    async def lost(ctx):
+        attempts.append(ctx.attempt)
+        raise ConnectionError
+
+    pipeline = Pipeline().with_stage("a", lost, W, retry=RetryPolicy(3, base_delay=0))
+    for data, made in ((None, [1]), ({"idempotency_key": "k"}, [1, 2, 3])):
+        attempts: list[int] = []
+        with pytest.raises(StageExecutionError):
+            asyncio.run(pipeline.run(data=data))
+        assert attempts == made
+
+
 def undeclared():
     with pytest.raises(StageExecutionError) as caught:
         run(two(ok, reads_a, ()))
@@ -270,6 +283,7 @@ CHECKS = {
     "Dependants of a failed stage": dependants_of_a_failure,
     "lost with the error": partial_results,
     "StageOutput.retry": retry,
+    "WORK stage was attempted again": repeated_work,
     "declared no dependencies": undeclared,
     "change what others read": read_only,
     "conditional=True": conditional,

@@ -61,6 +61,9 @@ def run_block(
         source = "\n" * example.start_line + example.source
         code = compile(source, str(example.path), "exec", dont_inherit=True)
         module = ModuleType("__main__")  # where a program runs that is started by itself
+        program = tmp_path.with_suffix(".py")  # where processes that it starts find what is in it
+        program.write_text(source, "utf-8")
+        module.__file__ = str(program)
         monkeypatch.setitem(sys.modules, "__main__", module)
         try:
             exec(code, module.__dict__)  # noqa: S102 - to run it is the job

@@ -75,7 +75,7 @@ def own(span: ReadableSpan) -> int:
 
 
 def one(body: Any, **options: Any) -> Pipeline:
-    return Pipeline().with_stage("work", body, StageKind.WORK, **options)
+    return Pipeline().with_stage("work", body, StageKind.TRANSFORM, **options)
 
 
 async def test_span_says_whose_attempt_it_was(traced: Traced):

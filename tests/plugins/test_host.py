@@ -60,7 +60,7 @@ def test_a_good_plugin_contributes_through_every_hook(site, warned):
     assert list(host.interceptors()) == [*CORE, "acme.audit"]
     assert list(host.sinks()) == ["noop", "logging", "acme.kafka"]
     assert host.tools()["acme.root"].resolve()(9.0) == 3.0
-    assert list(host.executors()) == ["inline"]
+    assert list(host.executors()) == ["inline", "thread", "process"]
     assert list(host.run_stores()) == ["acme+sqlite"]
     assert host.settings()["acme"].resolve() is dict
     assert list(host.commands()) == ["run", "graph", "lint", "plugins", "doctor", "acme.sync"]

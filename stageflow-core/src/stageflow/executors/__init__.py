@@ -8,10 +8,20 @@ from stageflow.exports import lazy_exports
 
 if TYPE_CHECKING:
     from stageflow.executors.inline import InlineExecutor
+    from stageflow.executors.process import ProcessExecutor
     from stageflow.executors.thread import run_in_thread
+    from stageflow.executors.thread_pool import ThreadExecutor
+    from stageflow.executors.unpicklable import UnpicklableError
+    from stageflow.executors.worker_errors import RemoteError, WorkerLostError, WorkerStartError
 
 __all__ = [
     "InlineExecutor",
+    "ProcessExecutor",
+    "RemoteError",
+    "ThreadExecutor",
+    "UnpicklableError",
+    "WorkerLostError",
+    "WorkerStartError",
     "run_in_thread",
 ]
 
@@ -20,6 +30,10 @@ if not TYPE_CHECKING:
         __name__,
         {
             "inline": ("InlineExecutor",),
+            "process": ("ProcessExecutor",),
             "thread": ("run_in_thread",),
+            "thread_pool": ("ThreadExecutor",),
+            "unpicklable": ("UnpicklableError",),
+            "worker_errors": ("RemoteError", "WorkerLostError", "WorkerStartError"),
         },
     )

@@ -41,7 +41,14 @@ class Origin:
         self.emit: Callable[[str, Mapping[str, Any]], None]
         if isinstance(ctx, StageContext):
             scope = ctx.scope
-            self.run = scope if isinstance(scope, Run) else None
+            # In a thread or a process of its own, a stage's scope stands for the run's.
+            self.run = (
+                scope
+                if isinstance(scope, Run)
+                else here
+                if here is not None and here.snapshot is scope.snapshot
+                else None
+            )
             self.emit = scope.emit
             self.run_id = scope.snapshot.pipeline_run_id
             self._context = _context_of(ctx, self.run)

@@ -55,8 +55,15 @@ def stageflow_sinks() -> list[SinkContribution]:
 
 @hookimpl
 def stageflow_executors() -> list[ExecutorContribution]:
-    """Contribute the executor that stages run in unless they name another."""
-    return [ExecutorContribution(name="inline", target="stageflow.executors.inline:InlineExecutor")]
+    """Contribute the executor that stages run in unless they name another, and the two others."""
+    return [
+        ExecutorContribution(name=name, target=f"stageflow.executors.{target}")
+        for name, target in (
+            ("inline", "inline:InlineExecutor"),
+            ("thread", "thread_pool:ThreadExecutor"),
+            ("process", "process:ProcessExecutor"),
+        )
+    ]
 
 
 @hookimpl

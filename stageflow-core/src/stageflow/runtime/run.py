@@ -294,6 +294,7 @@ class Run:
     def waited(self, stage: str, attempt: int, part: str, started_ns: int, ended_ns: int) -> None:
         """Note that *stage*, which is running, waited for something; see ``RunScope``."""
         number = self._graph.stage(stage).number
+        self._outcomes.plain = False  # there is more to say of the stage than its three stamps
         self._outcomes.progress.stamps.note(number, Note(Part(part), started_ns, ended_ns, attempt))
 
     @property

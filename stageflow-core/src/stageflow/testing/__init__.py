@@ -13,8 +13,8 @@ print(events.of("fetch"))
 #> ['started', 'retrying', 'retrying', 'completed']
 ```
 
-It uses the published interface only. pytest is imported by ``stageflow.testing.pytest_plugin`` alone, whose fixtures
-nothing registers by itself.
+It uses the published interface only. pytest is imported by ``stageflow.testing.pytest_plugin``, whose fixtures nothing
+registers by itself, and by the suites of ``stageflow.testing.conformance`` alone.
 """
 
 from __future__ import annotations
