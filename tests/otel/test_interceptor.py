@@ -91,7 +91,7 @@ async def test_span_says_whose_attempt_it_was(traced: Traced):
     assert parent(span) is None
     assert said(span) == {
         attributes.STAGE: "work",
-        attributes.STAGE_KIND: "work",
+        attributes.STAGE_KIND: "transform",
         attributes.STAGE_STATUS: "ok",
         attributes.ATTEMPT: 1,
         attributes.RUN_ID: str(UUID(int=1)),
