@@ -31,6 +31,7 @@ PARTS = {
     "growth": 1,
     "memory": 1,
     "fairness": 1,
+    "executors": 1,
     "startup": 1,
     "events": 1,
     "instructions": 1,

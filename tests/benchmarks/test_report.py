@@ -159,7 +159,15 @@ def test_bench_check_ends_with_1_and_names_the_cases(tmp_path: Path):
 @pytest.mark.deep
 def test_bench_measures_every_cell_of_the_table(tmp_path: Path):
     path = tmp_path / "report.json"
-    parts = ["kernel", "growth", "memory", "fairness", "startup", "events"]  # instructions need valgrind
+    parts = [
+        "kernel",
+        "growth",
+        "memory",
+        "fairness",
+        "executors",
+        "startup",
+        "events",
+    ]  # instructions need valgrind
     command = [sys.executable, str(HERE / "bench.py"), "--quick", "--json", str(path), "--only", *parts]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     expected = {name for name, cell in cells_in(read_sections()).items() if not cell.context}
