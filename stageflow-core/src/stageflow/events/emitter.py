@@ -79,7 +79,7 @@ class RunEmitter:
         "_base",
         "_broken",
         "_forms",
-        "_many",
+        "_only",
         "_sequence",
         "_sinks",
         "_stale_ns",
@@ -89,7 +89,7 @@ class RunEmitter:
 
     def __init__(self, sinks: Iterable[EventSink], base: Callable[[], Mapping[str, Any]]) -> None:
         self._sinks = tuple([sink for sink in sinks if sink.__class__ is not NoOpEventSink])
-        self._many = len(self._sinks) > 1
+        self._only = self._sinks[0] if len(self._sinks) == 1 else None
         self.listening = bool(self._sinks)
         self._base: Mapping[str, Any] = base() if self.listening else {}
         self._forms: list[dict[str, Any]] = []
@@ -132,13 +132,25 @@ class RunEmitter:
                 event["timestamp"] = self._stamp
         self._sequence = event["sequence"] = self._sequence + 1
         event["monotonic_ns"] = now_ns
-        for sink in self._sinks:
-            try:
-                sink.try_emit(type=type, data=dict(event) if self._many else event)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as exc:  # noqa: BLE001 - a sink is somebody else's code and must not break a run
-                self._report(sink, type, exc)
+        sink = self._only
+        if sink is None:  # each of several gets an event of its own, which it may keep and change
+            for one in self._sinks:
+                self._hand(one, type, event.copy())
+            return
+        try:  # as _hand does
+            sink.try_emit(type=type, data=event)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:  # noqa: BLE001 - a sink is somebody else's code and must not break a run
+            self._report(sink, type, exc)
+
+    def _hand(self, sink: EventSink, type: str, event: dict[str, Any]) -> None:  # noqa: A002 - as above
+        try:
+            sink.try_emit(type=type, data=event)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:  # noqa: BLE001 - as above
+            self._report(sink, type, exc)
 
     def close(self) -> None:
         """The run has ended: whoever still holds one of its contexts is not heard any more."""

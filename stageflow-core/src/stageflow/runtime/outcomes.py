@@ -114,9 +114,9 @@ class Outcomes:
         self.gate: EffectGate | None = None
         self.streams: Streams | None = None  # once there are any
         self.pauses: Pauses | None = None  # if stages may wait for the gate while they run
-        self._held: dict[
-            int, Callable[[], None]
-        ] = {}  # of stages that have waited for the gate: what it calls
+        self._held: dict[int, Callable[[], None]] | None = (
+            None  # what the gate calls, of stages that wait for it
+        )
         # Nothing has happened yet but that stages have ended well, and nobody asks for more than their outputs.
         self.plain = graph.wide_events is None and not graph.gated and not graph.streamed
         self._watchers: Sequence[BaseInterceptor] = ()  # those that only want to hear of failures
@@ -150,6 +150,7 @@ class Outcomes:
             from stageflow.runtime.pauses import Pauses
 
             self.gate = gate
+            self._held = {}
             self.pauses = Pauses()
             self.plain = False
             gate.call_when_decided(self._gate_is_decided)
@@ -202,7 +203,7 @@ class Outcomes:
             number = stage.number
             if number in self._told:
                 continue
-            if number in self._held and self.gate is not None and self.gate.is_closed:
+            if self._held and number in self._held and self.gate is not None and self.gate.is_closed:
                 self._emit(stage, vocabulary.STAGE_SKIPPED, {"reason": SkipReason.GATE_CLOSED})
                 continue
             rejecting = number in self._rounds and stage.loop is not None
@@ -219,7 +220,7 @@ class Outcomes:
         So all of a run that went well is freed without the cyclic collector; an error's traceback refers to frames.
         """
         if self.gate is not None:
-            self.gate.release(self._held.values())
+            self.gate.release((self._held or {}).values())
         self.streams = None
         del self.run, self._scheduler, self.progress.left
 
@@ -256,7 +257,8 @@ class Outcomes:
         number = stage.number
         attempt = self._attempts.get(number, 0) + 1
         places = self._places
-        if attempt == 1 and number not in self._held and (places is None or number not in places):
+        waited = self._held is not None and number in self._held
+        if attempt == 1 and not waited and (places is None or number not in places):
             obstacle = self.progress.obstacle(stage)
             if obstacle is None and not stage.regular:
                 obstacle = self._condition(stage)
@@ -283,7 +285,9 @@ class Outcomes:
             self._skip(stage, SkipReason.GATE_CLOSED)
             return False
         self._stamps.queued(number, monotonic_ns())
-        goes_on = self._held[number] = partial(self._goes_on, number)
+        goes_on = partial(self._goes_on, number)
+        if self._held is not None:
+            self._held[number] = goes_on
         held = {"stage": stage.name, "effect": stage.spec.effect.value, "gates": what.names}
         self.run.emit(vocabulary.EFFECT_HELD, held)
         self._scheduler.park(number)
@@ -718,7 +722,8 @@ class Outcomes:
             self.streams.taken_back(loop.members)
         for number in loop.members:
             self._stamps.attempted(number)
-            self._held.pop(number, None)
+            if self._held is not None:
+                self._held.pop(number, None)
             self._attempts.pop(number, None)
             self._rounds[number] = rounds.rounds
         if not self._scheduler.stopping:

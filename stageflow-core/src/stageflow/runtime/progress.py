@@ -60,9 +60,8 @@ class Progress:
         self.stamps = Stamps(len(stages), started_ns)
         self.left = list(waits)
         self._kept: dict[int, str] = {}  # why stages were kept from starting
-        self._flows: dict[
-            int, set[int]
-        ] = {}  # of stages whose stream is read, once they have started: for whom
+        # For whom streams flow, once their producers have started. Few runs have any: it is made when needed.
+        self._flows: dict[int, set[int]] | None = None
         self._irregular: dict[int, None] = {}  # stages behind something that did not simply succeed
         self.settled: list[StageOutput | FrozenDict[str, Any] | None] = [None] * len(stages)
 
@@ -79,7 +78,7 @@ class Progress:
         """
         waiting = stage.dependants
         if output.status is not _OK:
-            if stage.readers and stage.number not in self._flows:  # it will never start
+            if stage.readers and not self.has_started(stage.number):
                 waiting += stage.readers
             self._irregular.update(dict.fromkeys(waiting))
             if kept is not None:
@@ -89,6 +88,8 @@ class Progress:
 
     def started(self, producer: CompiledStage, now_ns: int, ready: deque[int]) -> None:
         """Note that a stage whose stream is read has started: its readers need not wait for it any more."""
+        if self._flows is None:
+            self._flows = {}
         flows = self._flows.setdefault(producer.number, set())
         waiting = [reader for reader in producer.readers if reader not in flows]
         flows.update(waiting)
@@ -96,7 +97,7 @@ class Progress:
 
     def has_started(self, producer: int) -> bool:
         """Say whether a stage whose stream is read has started."""
-        return producer in self._flows
+        return self._flows is not None and producer in self._flows
 
     def _release(self, waiting: Sequence[int], now_ns: int, ready: deque[int]) -> None:
         left = self.left
@@ -129,7 +130,7 @@ class Progress:
     def _irregularity(self, stage: CompiledStage) -> str | None:
         skipped = missing = closed = False
         kept_count = 0
-        never_started = [number for number, _ in stage.streams if number not in self._flows]
+        never_started = [number for number, _ in stage.streams if not self.has_started(number)]
         for number in (*stage.dependencies, *stage.holders, *never_started):
             output = self.output(number)
             if output is None or output.status is _OK:
@@ -168,7 +169,8 @@ class Progress:
             stage = self._stages[number]
             streams = [producer for producer, _ in stage.streams]
             self.left[number] = sum(one in members for one in (*stage.dependencies, *stage.holders, *streams))
-            self._flows.get(number, set[int]()).difference_update(members)
+            if self._flows is not None and number in self._flows:
+                self._flows[number] -= members
             if self.settled[number] is not None:
                 for dependant in stage.dependants:
                     self.left[dependant] += dependant not in members

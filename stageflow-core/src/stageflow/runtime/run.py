@@ -158,7 +158,7 @@ class Run:
         """Whether nothing of the run is alive any more."""
         self._recorder: RunRecorder | None = None
         self._cleanup: CleanupRegistry | None = None
-        self._receipts: dict[str, int] = {}  # the attempts of stages that have left undo receipts
+        self._receipts: dict[str, int] | None = None  # the attempts of stages that have left undo receipts
         self._ending: StageExecutionError | PipelineCancelled | OverloadError | EffectGateDeadlock | None = (
             None
         )
@@ -284,12 +284,14 @@ class Run:
 
     def leave_receipt(self, stage: str, attempt: int, receipt: Mapping[str, Any]) -> None:
         """Put an undo receipt on record; see ``StageContext.leave_receipt``."""
+        if self._receipts is None:
+            self._receipts = {}
         self._receipts[stage] = attempt
         self.emit(vocabulary.EFFECT_RECEIPT, {"stage": stage, "attempt": attempt, "receipt": dict(receipt)})
 
     def has_receipt(self, stage: str, attempt: int) -> bool:
         """Say whether an attempt of *stage* has left an undo receipt."""
-        return self._receipts.get(stage) == attempt
+        return self._receipts is not None and self._receipts.get(stage) == attempt
 
     def waited(self, stage: str, attempt: int, part: str, started_ns: int, ended_ns: int) -> None:
         """Note that *stage*, which is running, waited for something; see ``RunScope``."""

@@ -101,7 +101,9 @@ class Scheduler:
         self._suspended: dict[asyncio.Task[None], float] = {}
         self._deadlines: Deadlines[asyncio.Task[None]] | None = None  # of the others
         # The stages that those run which may pause, and where their Tasks stand once their limits have been extended:
-        self._extended: dict[asyncio.Task[None], tuple[int, dict[asyncio.Task[None], float] | None]] = {}
+        self._extended: (
+            dict[asyncio.Task[None], tuple[int, dict[asyncio.Task[None], float] | None]] | None
+        ) = None
         self._interrupted: dict[asyncio.Task[None], Interruption] = {}  # of both, why they were asked to stop
         self._backoffs: dict[int, asyncio.TimerHandle] = {}
         self._parked: dict[int, None] = {}  # stages that wait for a place under a limit
@@ -235,7 +237,7 @@ class Scheduler:
     def interruption_of(self, task: asyncio.Task[None]) -> Interruption | None:
         """Forget a stage that has ended; return why it was asked to stop, if it was."""
         self._suspended.pop(task, None)
-        if task in self._extended:
+        if self._extended is not None and task in self._extended:
             _, line = self._extended.pop(task)
             if line is not None:
                 line.pop(task, None)
@@ -271,19 +273,21 @@ class Scheduler:
                 began -= spent_ns / 1e9
             line = self._deadlines.add(task, limit, began)
             if self.outcomes.pauses is not None:
+                if self._extended is None:
+                    self._extended = {}
                 self._extended[task] = stage.number, None
         if len(self.ready) > self.starting:
             self.grow()
         return line
 
     def _time_out(self, task: asyncio.Task[None]) -> None:
-        pauses, deadlines = self.outcomes.pauses, self._deadlines
-        if pauses is not None and deadlines is not None and task in self._extended:
-            number, _ = self._extended[task]
+        pauses, deadlines, extended = self.outcomes.pauses, self._deadlines, self._extended
+        if pauses is not None and deadlines is not None and extended is not None and task in extended:
+            number, _ = extended[task]
             now = self._loop.time()
             owed = pauses.owed(number, now)
             if owed > 0:
-                self._extended[task] = number, deadlines.add(task, owed, now)
+                extended[task] = number, deadlines.add(task, owed, now)
                 return
         self._suspended[task] = 0.0  # it may still be asked to stop with the run
         self._interrupt(task, Interruption.TIMED_OUT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from stageflow.stages.part import Part
 
@@ -29,6 +29,16 @@ class Note(NamedTuple):
     attempt: int
 
 
+class _More(NamedTuple):
+    """What there is of a stage beside its last three stamps."""
+
+    earlier: list[Stretch]
+    notes: list[Note]
+
+
+_NO_MORE: Final = _More([], [])
+
+
 @final
 class Stamps:
     """The stamps of one run, all of the monotonic clock, in nanoseconds.
@@ -43,7 +53,7 @@ class Stamps:
         started_ns: When the run began.
     """
 
-    __slots__ = ("_earlier", "_notes", "began_ns", "ended_ns", "over_ns", "ready_ns", "started_ns")
+    __slots__ = ("_more", "began_ns", "ended_ns", "over_ns", "ready_ns", "started_ns")
 
     def __init__(self, count: int, started_ns: int) -> None:
         self.started_ns = started_ns
@@ -52,8 +62,7 @@ class Stamps:
         self.ready_ns = [started_ns] * count
         self.began_ns = [0] * count  # 0: it has not ended, so nobody knows
         self.ended_ns = [0] * count
-        self._earlier: dict[int, list[Stretch]] = {}
-        self._notes: dict[int, list[Note]] = {}
+        self._more: dict[int, _More] | None = None  # of those, by number
 
     def ended(self, number: int, began_ns: int, now_ns: int) -> None:
         """A stage has ended, or an attempt of it has."""
@@ -70,35 +79,35 @@ class Stamps:
 
     def waited(self, number: int, part: Part, now_ns: int) -> None:
         """A stage has waited from the end of its last stretch until now; it is ready again."""
-        self._stretches(number).append(Stretch(part, now_ns, self.attempts(number) or 1))
+        self._kept(number).earlier.append(Stretch(part, now_ns, self.attempts(number) or 1))
         self.ready_ns[number] = now_ns
 
     def queued(self, number: int, now_ns: int) -> None:
         """A ready stage finds, on its turn, that it has to wait for something else than its turn."""
-        self._stretches(number).extend(self._waits(number, now_ns, self.attempts(number) + 1))
+        self._kept(number).earlier.extend(self._waits(number, now_ns, self.attempts(number) + 1))
 
     def attempted(self, number: int) -> None:
         """The attempt that has ended was not the last, or a guard has sent the stage back."""
-        self._stretches(number).extend(self._last(number))
+        self._kept(number).earlier.extend(self._last(number))
         self.began_ns[number] = 0
 
     def attempts(self, number: int) -> int:
         """Return how many attempts of a stage have ended, the last one aside."""
-        return sum(stretch.part is Part.RUN for stretch in self._earlier.get(number, ()))
+        return sum(stretch.part is Part.RUN for stretch in self._more_of(number).earlier)
 
     def note(self, number: int, note: Note) -> None:
         """A part of an attempt's time went to something else than running."""
-        self._notes.setdefault(number, []).append(note)
+        self._kept(number).notes.append(note)
 
     def stretches(self, number: int) -> list[Stretch]:
         """Return how a stage spent its time, as far as it has come."""
-        earlier = self._earlier.get(number, ())
+        earlier = self._more_of(number).earlier
         # Without a beginning it was between two attempts, or waited for something, when the run ended.
         return [*earlier, *(self._last(number) if self.began_ns[number] else ())]
 
     def notes(self, number: int) -> Sequence[Note]:
         """Return what of a stage's running time was not its own."""
-        return self._notes.get(number, ())
+        return self._more_of(number).notes
 
     def told(self, number: int) -> dict[str, Any]:
         """Return what events say of how a stage spent its time so far.
@@ -111,7 +120,7 @@ class Stamps:
             "began_ns": self.began_ns[number],
             "ended_ns": self.ended_ns[number],
         }
-        if number in self._earlier or number in self._notes:
+        if self._more is not None and number in self._more:
             from stageflow.runtime.timeline import spans_of
 
             totals: dict[str, int] = {}
@@ -120,8 +129,14 @@ class Stamps:
             told["parts_ns"] = totals
         return told
 
-    def _stretches(self, number: int) -> list[Stretch]:
-        return self._earlier.setdefault(number, [])
+    def _more_of(self, number: int) -> _More:
+        return _NO_MORE if self._more is None else self._more.get(number, _NO_MORE)
+
+    def _kept(self, number: int) -> _More:
+        """Return where more than three numbers of a stage is kept."""
+        if self._more is None:
+            self._more = {}
+        return self._more.setdefault(number, _More([], []))
 
     def _last(self, number: int) -> tuple[Stretch, ...]:
         attempt, began_ns = self.attempts(number) + 1, self.began_ns[number]
