@@ -27,7 +27,7 @@ class StagePlaces:
         max_concurrency: How many stages of the run may run at once.
     """
 
-    __slots__ = ("_held", "_lent", "_queued", "_run_limit", "_running", "_scheduler")
+    __slots__ = ("_held", "_lent", "_queued", "_run_limit", "_running", "_scheduler", "_taking")
 
     def __init__(self, scheduler: Scheduler, max_concurrency: int | None) -> None:
         self._scheduler = scheduler
@@ -36,6 +36,9 @@ class StagePlaces:
         self._running: set[int] = set()  # stages that have all their places
         self._queued: dict[int, tuple[ConcurrencyLimit, Callable[[], bool]]] = {}
         self._lent: dict[int, list[ConcurrencyLimit]] = {}  # of running stages that wait for something else
+        self._taking: dict[
+            int, asyncio.Future[None]
+        ] = {}  # of those, the ones that are about to have it back
 
     def __contains__(self, number: int) -> bool:
         """Say whether the stage has begun to collect its places."""
@@ -80,21 +83,38 @@ class StagePlaces:
             limit.leave()
 
     def lend(self, number: int) -> None:
-        """Give back what a running stage holds while it waits for something else than its work."""
-        if number in self._running and number not in self._lent:
-            self._lent[number] = limits = self._held[number]
-            self._held[number] = []
+        """Give back what a running stage holds while one of its Tasks waits for something else than its work.
+
+        Not while another of them is about to have it back: that one goes on, and lends when it waits again.
+        """
+        if number in self._running and number not in self._taking:
+            limits, self._held[number] = self._held[number], []
+            self._lent.setdefault(number, []).extend(limits)
             for limit in limits:
                 limit.leave()
 
     async def take_back(self, number: int) -> None:
         """Wait until a stage that goes on with its work has its places again; it comes before those that have none."""
-        for limit in self._lent.pop(number, ()):
-            await wait_for_place(limit, "", front=True)
-            if number not in self._running:  # it has ended meanwhile
-                limit.leave()
-                return
-            self._held[number].append(limit)
+        while number in self._taking:  # another of its Tasks stands in the line for all
+            await asyncio.wait([self._taking[number]])
+        if not self._lent.get(number):
+            return
+        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._taking[number] = taken
+        try:
+            while lent := self._lent.get(number):
+                await wait_for_place(lent[0], "", front=True)
+                if number not in self._running:  # it has ended meanwhile
+                    lent[0].leave()
+                    return
+                self._held[number].append(lent.pop(0))
+        except asyncio.CancelledError:
+            del self._taking[number]
+            self.lend(number)
+            raise
+        finally:
+            self._taking.pop(number, None)
+            taken.set_result(None)
 
     def leave_queues(self) -> None:
         """Wait for no more places, and give back those of stages that have not started."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from stageflow.runtime.compilation import Body, CompiledStage
+    from stageflow.runtime.lending import Lending
     from stageflow.stages.context import StageContext
     from stageflow.stages.output import StageOutput
 
@@ -104,9 +105,7 @@ class EffectGate:
     @property
     def names(self) -> tuple[str, ...]:
         """The gates that have not opened, those of the runs above included."""
-        own = tuple(
-            stage.name for number, stage in self._gates.items() if self._said.get(number, self) is not None
-        )
+        own = tuple([stage.name for stage in self._gates.values() if not self._has_opened(stage)])
         return own if self._above is None else own + self._above.names
 
     def closed(self, stage: str) -> EffectGateClosed:
@@ -220,6 +219,9 @@ class EffectGate:
         elif len(final) == len(self._gates) and (above is None or above.state is GateState.OPEN):
             self._become(GateState.OPEN)
 
+    def _has_opened(self, gate: CompiledStage) -> bool:
+        return gate.number in self._said and self._said[gate.number] is None and self._is_final(gate)
+
     def _is_final(self, gate: CompiledStage) -> bool:
         return all(map(self._has_settled, gate.sent_back_by))
 
@@ -248,20 +250,26 @@ class EffectGate:
             self._become(GateState.CLOSED)
 
 
-performing: ContextVar[tuple[EffectGate, CompiledStage] | None] = ContextVar(
-    "stageflow_performing", default=None
-)
-"""The gate that holds, and the stage that is running: a run that is started there looks for its gate above here."""
+class Performer(NamedTuple):
+    """A stage that is running: what holds the effects of its run, and who takes its places while it waits."""
+
+    gate: EffectGate
+    lending: Lending
+    stage: CompiledStage
+
+
+performing: ContextVar[Performer | None] = ContextVar("stageflow_performing", default=None)
+"""Whose code runs, in runs with gates: a run that is started there looks here for what is above it."""
 
 
 def telling_calls(
-    gate: EffectGate, stages: Sequence[CompiledStage], calls: Sequence[Body]
+    gate: EffectGate, lending: Lending, stages: Sequence[CompiledStage], calls: Sequence[Body]
 ) -> tuple[Body, ...]:
-    """Return *calls*, each of which tells those that it calls what holds the effects of its stage."""
+    """Return *calls*, each of which tells those that it calls whose code they are."""
     pairs = zip(stages, calls, strict=True)
-    return tuple(partial(_telling, (gate, stage), call) for stage, call in pairs)
+    return tuple(partial(_telling, Performer(gate, lending, stage), call) for stage, call in pairs)
 
 
-async def _telling(who: tuple[EffectGate, CompiledStage], call: Body, ctx: StageContext) -> object:
+async def _telling(who: Performer, call: Body, ctx: StageContext) -> object:
     performing.set(who)  # in the stage's own copy of the context variables
     return await call(ctx)

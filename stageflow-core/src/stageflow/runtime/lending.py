@@ -36,6 +36,17 @@ class Lending:
         self._stamps = stamps
         self._places = places
 
+    def lend(self, number: int) -> None:
+        """Lend the places of a stage that waits for a run that it has started."""
+        if self._places is not None:
+            self._places.lend(number)
+
+    async def take_back(self, number: int) -> None:
+        """Wait until a stage has its places again."""
+        # Who has been asked to stop had better end than stand in a line.
+        if self._places is not None and not self._scheduler.has_to_end(asyncio.current_task()):
+            await self._places.take_back(number)
+
     def wait(self, number: int, part: Part) -> Callable[[], Awaitable[None]]:
         """Lend the places of a stage that is about to wait.
 
@@ -47,15 +58,12 @@ class Lending:
             What it has to await before it goes on, however its wait has ended: until it has its places again.
         """
         began_ns = monotonic_ns()
-        if self._places is not None:
-            self._places.lend(number)
+        self.lend(number)
 
         async def resume() -> None:
             now_ns = monotonic_ns()
             self._stamps.note(number, Note(part, began_ns, now_ns, 1))
-            # Who has been asked to stop had better end than stand in a line.
-            if self._places is not None and not self._scheduler.has_to_end(asyncio.current_task()):
-                await self._places.take_back(number)
-                self._stamps.note(number, Note(Part.QUEUE, now_ns, monotonic_ns(), 1))
+            await self.take_back(number)
+            self._stamps.note(number, Note(Part.QUEUE, now_ns, monotonic_ns(), 1))
 
         return resume

@@ -154,12 +154,12 @@ class Outcomes:
             self.pauses = Pauses()
             self.plain = False
             gate.call_when_decided(self._gate_is_decided)
-        self._attach()
         if self._graph.limited:
             from stageflow.runtime import admission
 
             self.plain = False
             self._places = admission.StagePlaces(scheduler, self._graph.max_concurrency)
+        self._attach()
         if self._graph.streamed:
             self.open_streams()
         if not scheduler.stopping:
@@ -186,7 +186,8 @@ class Outcomes:
         if self.gate is not None:
             from stageflow.runtime import gate
 
-            self.calls = gate.telling_calls(self.gate, self.stages, self.calls)
+            who = self.gate, self.lending()
+            self.calls = gate.telling_calls(*who, self.stages, self.calls)
 
     def leave_queues(self) -> None:
         """The run is ending: nothing waits for a place any more."""
@@ -291,6 +292,7 @@ class Outcomes:
         held = {"stage": stage.name, "effect": stage.spec.effect.value, "gates": what.names}
         self.run.emit(vocabulary.EFFECT_HELD, held)
         self._scheduler.park(number)
+        self.run.lend_above()
         what.call_when_decided(goes_on)
         return False
 
@@ -479,7 +481,7 @@ class Outcomes:
         elif interrupted is _STOPPED and isinstance(error, asyncio.CancelledError):
             self._cut_short(stage, number, duration_ms)
             return
-        elif isinstance(error, EffectGateClosed) and not self._scheduler.stopping:
+        elif isinstance(error, EffectGateClosed):
             self._stopped_by_gate(stage, number, duration_ms)
             return
         elif isinstance(error, PipelineCancelled) and (reason := self.run.cancel_reason) is not None:
@@ -513,6 +515,7 @@ class Outcomes:
     async def wait_for_gate(self, gate: EffectGate, stage: CompiledStage) -> None:
         """Wait, as a stage that is running, until the gate is decided."""
         number, loop = stage.number, asyncio.get_running_loop()
+        self.run.lend_above()
         resume = self.lending().wait(number, Part.GATE)
         pauses = self.pauses
         if pauses is not None:
@@ -722,6 +725,7 @@ class Outcomes:
             self.streams.taken_back(loop.members)
         for number in loop.members:
             self._stamps.attempted(number)
+            self.run.forget_receipt(self.stages[number].name)
             if self._held is not None:
                 self._held.pop(number, None)
             self._attempts.pop(number, None)

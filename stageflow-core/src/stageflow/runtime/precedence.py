@@ -2,7 +2,7 @@
 
 ```
    start of a ──► flow of a ──► end of a ──► start of b        b depends on a
-   start of p ──► start of r                                   r reads the stream of p,
+   start of p ──► start of r    end of p ──► end of r          r reads the stream of p to its end,
                   flow of r ──► flow of p                      and p waits for it when the stream is full
    end of a gate ──► start of a held stage                     the stage has an effect
 ```
@@ -47,12 +47,16 @@ class Precedence:
             self._waits_for[start] += [3 * number + 2 for number in (*stage.dependencies, *stage.holders)]
             for producer, edge in stage.streams:
                 self._waits_for[start].append(3 * producer)
+                self._waits_for[end].append(3 * producer + 2)
                 if edge.overflow is Overflow.BLOCK:
                     self._waits_for[3 * producer + 1].append(flow)
         self._before_gates: dict[int, int] = {}  # event -> the event that waits for it, towards a gate
         for stage in stages:
-            if stage.spec.gates_effects:
-                self._search(3 * stage.number + 2)
+            if (
+                stage.spec.gates_effects
+            ):  # what a gate has said is final when nobody can send it back any more
+                for number in (stage.number, *stage.sent_back_by):
+                    self._search(3 * number + 2)
 
     def _search(self, event: int) -> None:
         """Note everything that has to happen before *event*."""
@@ -79,8 +83,12 @@ class Precedence:
 
     def _gate_problem(self, stage: CompiledStage) -> BuildProblem:
         names = self._way_to_gate(3 * stage.number)
+        last = next(one for one in self._stages if one.name == names[-1])
+        gate = f"the gate {shown(last.name)}"
+        if not last.spec.gates_effects:
+            gate = f"a gate that the guard {shown(last.name)} may send back"
         message = (
-            f"Stage {shown(stage.name)} ({stage.spec.effect}) would be held by the gate {shown(names[-1])}, "
+            f"Stage {shown(stage.name)} ({stage.spec.effect}) would be held by {gate}, "
             f"which waits for it: {' -> '.join(names)}"
         )
         fix = (

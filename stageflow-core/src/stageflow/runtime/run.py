@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from stageflow.context.snapshot import ContextSnapshot
     from stageflow.protocols import ProviderCallLogger
     from stageflow.runtime.cancellation import CleanupRegistry
-    from stageflow.runtime.gate import EffectGate
+    from stageflow.runtime.gate import EffectGate, Performer
     from stageflow.runtime.graph import StageGraph, WideEvents
     from stageflow.runtime.limits import ConcurrencyLimit
     from stageflow.runtime.recording import Recording, RunRecorder
@@ -96,8 +96,10 @@ class Run:
         "_failure",
         "_given_up",
         "_graph",
+        "_has_lent",
         "_outcomes",
         "_parent",
+        "_performer",
         "_ports",
         "_receipts",
         "_recorder",
@@ -153,6 +155,8 @@ class Run:
         self._token = request.cancel_token
         self._failure: StageExecutionError | None = None  # the first
         self._given_up: asyncio.Future[None] | None = None
+        self._performer: Performer | None = None  # the stage above, if gates hold what this run does
+        self._has_lent = False  # whether that stage has lent its places
         self._begun = False  # a run that was never let in has no events
         self.ended: bool = False
         """Whether nothing of the run is alive any more."""
@@ -289,6 +293,23 @@ class Run:
         self._receipts[stage] = attempt
         self.emit(vocabulary.EFFECT_RECEIPT, {"stage": stage, "attempt": attempt, "receipt": dict(receipt)})
 
+    def forget_receipt(self, stage: str) -> None:
+        """A guard has sent *stage* back: its effect happens again, and needs a receipt again."""
+        if self._receipts is not None:
+            self._receipts.pop(stage, None)
+
+    def lend_above(self) -> None:
+        """An effect waits for a gate: so does the stage that has started this run, which lends its places.
+
+        It gets them back when this run has ended.
+        """
+        performer = self._performer
+        if performer is not None and not self._has_lent:
+            self._has_lent = True
+            performer.lending.lend(performer.stage.number)
+            if self._parent is not None:
+                self._parent.lend_above()
+
     def has_receipt(self, stage: str, attempt: int) -> bool:
         """Say whether an attempt of *stage* has left an undo receipt."""
         return self._receipts is not None and self._receipts.get(stage) == attempt
@@ -324,6 +345,8 @@ class Run:
                 cancelled = await self._run_stages_under(limit)
             if self._cleanup is not None and self._cleanup.pending_count:
                 cancelled = await self._clean_up(self._cleanup) or cancelled
+            if self._has_lent:
+                cancelled = await self._take_back() or cancelled
         finally:
             self._scheduler.close()
             for undo in disarm:
@@ -370,10 +393,10 @@ class Run:
         from stageflow.runtime import gate as room
 
         above: Any = None, None
-        around = room.performing.get()
-        if self._parent is not None and around is not None:
-            gate, stage = around
-            above = gate.around(stage)
+        performer = room.performing.get()
+        if self._parent is not None and performer is not None:
+            above = performer.gate.around(performer.stage)
+            self._performer = performer
         if not self._graph.gated and above[0] is None:
             return None
         settled = self._outcomes.progress.settled
@@ -469,6 +492,16 @@ class Run:
             _logger.warning("The cleanup %r of run %s failed", name, run_id, exc_info=error)
             self.emit(vocabulary.CLEANUP_FAILED, {"cleanup": name, "error": said(error)})
         return cancelled
+
+    async def _take_back(self) -> asyncio.CancelledError | None:
+        """Wait until the stage above has its places again."""
+        performer = self._performer
+        try:
+            if performer is not None:
+                await performer.lending.take_back(performer.stage.number)
+        except asyncio.CancelledError as exc:
+            return exc
+        return None
 
     async def _insist(self, work: Awaitable[None]) -> asyncio.CancelledError | None:
         """Await *work* to its end in a Task of its own, also when the caller is cancelled meanwhile."""
