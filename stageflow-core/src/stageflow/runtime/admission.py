@@ -27,7 +27,7 @@ class StagePlaces:
         max_concurrency: How many stages of the run may run at once.
     """
 
-    __slots__ = ("_held", "_lent", "_queued", "_run_limit", "_running", "_scheduler", "_taking")
+    __slots__ = ("_held", "_lent", "_queued", "_run_limit", "_running", "_scheduler", "_taking", "_waiting")
 
     def __init__(self, scheduler: Scheduler, max_concurrency: int | None) -> None:
         self._scheduler = scheduler
@@ -36,6 +36,7 @@ class StagePlaces:
         self._running: set[int] = set()  # stages that have all their places
         self._queued: dict[int, tuple[ConcurrencyLimit, Callable[[], bool]]] = {}
         self._lent: dict[int, list[ConcurrencyLimit]] = {}  # of running stages that wait for something else
+        self._waiting: dict[int, int] = {}  # how many of their Tasks do
         self._taking: dict[
             int, asyncio.Future[None]
         ] = {}  # of those, the ones that are about to have it back
@@ -79,42 +80,57 @@ class StagePlaces:
         """Give back what a stage holds."""
         self._running.discard(number)
         self._lent.pop(number, None)
+        self._waiting.pop(number, None)
         for limit in self._held.pop(number, ()):
             limit.leave()
 
     def lend(self, number: int) -> None:
         """Give back what a running stage holds while one of its Tasks waits for something else than its work.
 
-        Not while another of them is about to have it back: that one goes on, and lends when it waits again.
+        What the others do meanwhile, nobody knows: they may wait for that one. So the stage holds nothing before the
+        last of them waits no more.
         """
-        if number in self._running and number not in self._taking:
+        self._waiting[number] = self._waiting.get(number, 0) + 1
+        if number in self._running:
             limits, self._held[number] = self._held[number], []
-            self._lent.setdefault(number, []).extend(limits)
+            self._lent[number] = [
+                *limits,
+                *self._lent.get(number, ()),
+            ]  # in the order in which they are asked for
             for limit in limits:
                 limit.leave()
 
-    async def take_back(self, number: int) -> None:
-        """Wait until a stage that goes on with its work has its places again; it comes before those that have none."""
+    async def take_back(self, number: int, *, at_once: bool = False) -> None:
+        """Wait until a stage that goes on with its work has its places again; it comes before those that have none.
+
+        Args:
+            number: The stage.
+            at_once: Whether to go on without them, since the stage is about to end.
+        """
+        self._waiting[number] = max(self._waiting.get(number, 0) - 1, 0)
+        if at_once:
+            return
         while number in self._taking:  # another of its Tasks stands in the line for all
             await asyncio.wait([self._taking[number]])
-        if not self._lent.get(number):
+        if not self._wants(number):
             return
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._taking[number] = taken
         try:
-            while lent := self._lent.get(number):
-                await wait_for_place(lent[0], "", front=True)
-                if number not in self._running:  # it has ended meanwhile
-                    lent[0].leave()
-                    return
-                self._held[number].append(lent.pop(0))
-        except asyncio.CancelledError:
-            del self._taking[number]
-            self.lend(number)
-            raise
+            while self._wants(number):
+                limit = self._lent[number][0]
+                await wait_for_place(limit, "", front=True)
+                if self._wants(number) and self._lent[number][0] is limit:
+                    self._held[number].append(self._lent[number].pop(0))
+                else:  # it has ended meanwhile, or waits again
+                    limit.leave()
         finally:
-            self._taking.pop(number, None)
+            del self._taking[number]
             taken.set_result(None)
+
+    def _wants(self, number: int) -> bool:
+        """Say whether a stage lacks places that it has lent."""
+        return number in self._running and not self._waiting.get(number) and bool(self._lent.get(number))
 
     def leave_queues(self) -> None:
         """Wait for no more places, and give back those of stages that have not started."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from time import monotonic_ns
 from typing import TYPE_CHECKING, final
 
@@ -43,9 +42,9 @@ class Lending:
 
     async def take_back(self, number: int) -> None:
         """Wait until a stage has its places again."""
-        # Who has been asked to stop had better end than stand in a line.
-        if self._places is not None and not self._scheduler.has_to_end(asyncio.current_task()):
-            await self._places.take_back(number)
+        if self._places is not None:
+            # Who has been asked to stop had better end than stand in a line.
+            await self._places.take_back(number, at_once=self._scheduler.has_to_end(number))
 
     def wait(self, number: int, part: Part) -> Callable[[], Awaitable[None]]:
         """Lend the places of a stage that is about to wait.

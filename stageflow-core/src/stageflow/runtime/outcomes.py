@@ -165,6 +165,11 @@ class Outcomes:
         if not scheduler.stopping:
             scheduler.ready.extend(self._graph.roots)
 
+    @property
+    def lends(self) -> bool:
+        """Whether stages may wait for gates or streams while they run."""
+        return self.gate is not None or self.streams is not None
+
     def open_streams(self) -> Streams:
         """Return the streams of the run: stages publish, and somebody may read."""
         if self.streams is None:
@@ -210,6 +215,8 @@ class Outcomes:
             rejecting = number in self._rounds and stage.loop is not None
             if rejecting or number in self._attempts or number in self._reopened:
                 self._stamps.waited(number, Part.BACKOFF, monotonic_ns())
+                if self.streams is not None:
+                    self.streams.ended(stage, asyncio.CancelledError())
                 attempt = self._attempts.get(number, 0) or 1
                 self._emit(stage, vocabulary.STAGE_CANCELLED, {"attempt": attempt, **self._parts(number)})
             elif number not in self._rounds:  # else the end of its last round has been told

@@ -47,6 +47,7 @@ __all__ = ["Scheduler"]
 
 _LANES_AT_ONCE: Final = 2
 _NEGLIGIBLE_NS: Final = 1_000_000
+_NOBODY: Final[dict[int, Any]] = {}
 
 
 @final
@@ -76,6 +77,7 @@ class Scheduler:
         "_extended",
         "_interrupted",
         "_lanes",
+        "_lanes_by_stage",
         "_loop",
         "_makes_tasks",
         "_name",
@@ -100,6 +102,7 @@ class Scheduler:
         # Tasks whose stage has suspended, and is under no limit, or over it:
         self._suspended: dict[asyncio.Task[None], float] = {}
         self._deadlines: Deadlines[asyncio.Task[None]] | None = None  # of the others
+        self._lanes_by_stage: dict[int, asyncio.Task[None]] = _NOBODY  # in runs with gates or streams
         # The stages that those run which may pause, and where their Tasks stand once their limits have been extended:
         self._extended: (
             dict[asyncio.Task[None], tuple[int, dict[asyncio.Task[None], float] | None]] | None
@@ -243,9 +246,9 @@ class Scheduler:
                 line.pop(task, None)
         return self._interrupted.pop(task, None)
 
-    def has_to_end(self, task: asyncio.Task[Any] | None) -> bool:
-        """Say whether a Task that runs a stage, or the whole run, has been asked to stop."""
-        return self.stopping or task in self._interrupted
+    def has_to_end(self, number: int) -> bool:
+        """Say whether a stage that has suspended in a run with gates or streams, or the run, was asked to stop."""
+        return self.stopping or self._lanes_by_stage.get(number) in self._interrupted
 
     def suspended(
         self, task: asyncio.Task[None], stage: CompiledStage, started_ns: int
@@ -256,6 +259,10 @@ class Scheduler:
             Where its Task is kept until it is interrupted. Who ends takes itself out.
         """
         line = self._suspended
+        if self.outcomes.lends:
+            if self._lanes_by_stage is _NOBODY:
+                self._lanes_by_stage = {}
+            self._lanes_by_stage[stage.number] = task
         limit = stage.timeout if self.outcomes.limit_ms is None else self.outcomes.limit_of(stage)
         if limit is None or self.stopping:
             line[task] = 0.0
