@@ -100,16 +100,12 @@ class StagePlaces:
             for limit in limits:
                 limit.leave()
 
-    async def take_back(self, number: int, *, at_once: bool = False) -> None:
-        """Wait until a stage that goes on with its work has its places again; it comes before those that have none.
-
-        Args:
-            number: The stage.
-            at_once: Whether to go on without them, since the stage is about to end.
-        """
+    def waits_no_more(self, number: int) -> None:
+        """One of the Tasks of a stage has ended its wait; to be called as often as ``lend``."""
         self._waiting[number] = max(self._waiting.get(number, 0) - 1, 0)
-        if at_once:
-            return
+
+    async def take_back(self, number: int) -> None:
+        """Wait until a stage that goes on with its work has its places again; it comes before those that have none."""
         while number in self._taking:  # another of its Tasks stands in the line for all
             await asyncio.wait([self._taking[number]])
         if not self._wants(number):

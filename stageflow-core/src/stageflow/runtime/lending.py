@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import monotonic_ns
 from typing import TYPE_CHECKING, final
 
@@ -41,10 +42,25 @@ class Lending:
             self._places.lend(number)
 
     async def take_back(self, number: int) -> None:
-        """Wait until a stage has its places again."""
-        if self._places is not None:
-            # Who has been asked to stop had better end than stand in a line.
-            await self._places.take_back(number, at_once=self._scheduler.has_to_end(number))
+        """Wait until a stage has its places again.
+
+        Raises:
+            asyncio.CancelledError: The Task was cancelled meanwhile. If that was not the end of the stage, but a time
+                limit of its own, say, it has its places all the same.
+        """
+        if self._places is None:
+            return
+        self._places.waits_no_more(number)
+        cancelled: asyncio.CancelledError | None = None
+        while not self._scheduler.has_to_end(number):  # who has to end had better not stand in a line
+            try:
+                await self._places.take_back(number)
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+            else:
+                break
+        if cancelled is not None:
+            raise cancelled
 
     def wait(self, number: int, part: Part) -> Callable[[], Awaitable[None]]:
         """Lend the places of a stage that is about to wait.

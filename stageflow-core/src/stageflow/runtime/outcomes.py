@@ -242,6 +242,9 @@ class Outcomes:
         attempt = self._admitted(stage)
         if self.pauses is not None:
             self.pauses.settle(number, asyncio.get_running_loop().time())
+        if attempt == 1 and stage.readers and self.streams is not None:
+            self.streams.started(stage)
+            self.progress.started(stage, monotonic_ns(), self._scheduler.ready)
         if attempt == 1 and self.listening:
             self._announce(stage)
             if self._scheduler.stopping:  # by whoever heard of it
@@ -249,9 +252,6 @@ class Outcomes:
                 return None
         if not attempt:
             return None
-        if stage.readers and attempt == 1 and self.streams is not None:
-            self.streams.started(stage)
-            self.progress.started(stage, monotonic_ns(), self._scheduler.ready)
         return context_of(self.run, stage.spec, attempt)
 
     def keep_out(self, number: int) -> None:
