@@ -1179,6 +1179,8 @@ class Order:
         running: set[str] = set()
         entries = self.of_run[key]
         for (index, entry), (_, following) in itertools.pairwise(entries):
+            if (entry.word == "failed" and pipe.mode is FailureMode.FAIL_FAST) or entry.word == "cancelled":
+                break  # nothing starts any more
             name = entry.stage or ""
             inside[name] += {"body.begin": 1, "body.end": -1}.get(entry.type, 0)
             asking[name] += {"body.asks": 1, "body.passes": -1, "body.is told no": -1}.get(entry.type, 0)

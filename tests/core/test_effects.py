@@ -1341,6 +1341,18 @@ def test_the_stage_above_takes_its_place_again_when_the_run_below_has_ended():
     assert spans == {"works": (5, 15), "runs": (15, 16)}
 
 
+def test_the_run_below_has_ended_before_the_stage_above_waits_for_its_place():
+    """Its limit does not hit it any more when all in it is done: the effect has happened."""
+    at = {}
+    inner = EventRecorder(on_event=lambda event: at.setdefault(event.type, now()))
+    child = StageGraph([act(after(4))], [], name="child")
+    runs = Runs(child, sink=inner, timeout=12)
+    results = execute(pure("runs", runs), gate(after(5)), pure("works", after(10), "gate"), max_concurrency=1)
+    assert runs.raised is None
+    assert results.error is None
+    assert at["pipeline.completed"] == 9
+
+
 def test_a_spawned_child_waits_as_well():
     did, spawner = Does(), SubpipelineSpawner()
     child = Pipeline("child").with_stage("act", did, WORK)

@@ -84,6 +84,7 @@ class Outcomes:
         "emitter",
         "gate",
         "generation",
+        "lends",
         "limit_ms",
         "listening",
         "pauses",
@@ -113,6 +114,7 @@ class Outcomes:
         self._places: StagePlaces | None = None
         self.gate: EffectGate | None = None
         self.streams: Streams | None = None  # once there are any
+        self.lends = False  # whether stages may wait for gates or streams while they run
         self.pauses: Pauses | None = None  # if stages may wait for the gate while they run
         self._held: dict[int, Callable[[], None]] | None = (
             None  # what the gate calls, of stages that wait for it
@@ -150,6 +152,7 @@ class Outcomes:
             from stageflow.runtime.pauses import Pauses
 
             self.gate = gate
+            self.lends = True
             self._held = {}
             self.pauses = Pauses()
             self.plain = False
@@ -165,16 +168,12 @@ class Outcomes:
         if not scheduler.stopping:
             scheduler.ready.extend(self._graph.roots)
 
-    @property
-    def lends(self) -> bool:
-        """Whether stages may wait for gates or streams while they run."""
-        return self.gate is not None or self.streams is not None
-
     def open_streams(self) -> Streams:
         """Return the streams of the run: stages publish, and somebody may read."""
         if self.streams is None:
             from stageflow.runtime import streams
 
+            self.lends = True
             self.streams = streams.Streams(self._graph, self.lending(), self.run.emit, self.run.chunks)
         return self.streams
 
