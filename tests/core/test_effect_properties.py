@@ -985,12 +985,14 @@ class Builder:
         try:
             results = await self.graphs[child.name].run(sink=Sink(self.log, key), data=data_of(child, key))
             self.log.timelines[key] = results.timeline
+        except EffectGateDeadlock:
+            self.log.note(run, plan.name, "has run")
+            raise
         except (StageExecutionError, PipelineCancelled) as exc:
             self.log.timelines[key] = exc.results.timeline
             if isinstance(exc, PipelineCancelled) and exc.stage == PipelineCancelled.EXTERNAL:
-                raise
-        finally:
-            self.log.note(run, plan.name, "has run")
+                raise  # who is asked to stop takes no place again
+        self.log.note(run, plan.name, "has run")
 
 
 def data_of(pipe: Pipe, key: str) -> dict[str, Any]:
@@ -1187,7 +1189,7 @@ class Order:
             asking[name] *= entry.type != "body.end"
             if entry.type == "body.runs":
                 running.add(name)
-            elif entry.type == "body.has run":
+            elif entry.type in {"body.has run", "body.end"}:
                 running.discard(name)
             at_work = {one for one, number in inside.items() if number and not asking[one]}
             assert pipe.most is None or len(at_work - running) <= pipe.most, (key, at_work)

@@ -644,9 +644,10 @@ class Stream:
 class Ends:
     """Follows a run, and knows what each end of each stream may do next."""
 
-    def __init__(self, plans: Sequence[Plan], *, watched: bool, most: int | None) -> None:
+    def __init__(self, plans: Sequence[Plan], case: Case, most: int | None) -> None:
         self.plans = {plan.name: plan for plan in plans}
-        self.watched, self.most = watched, most
+        self.watched, self.most = case.watched, most
+        self.fails_fast = case.mode is FailureMode.FAIL_FAST
         self.merges = {
             (plan.name, edge.producer): Merge(edge.breaks) for plan in plans for edge in plan.edges
         }
@@ -707,6 +708,8 @@ class Ends:
                 self.closed(entry.data)
             case _ if entry.word is not None and entry.stage is not None:
                 self.told[entry.stage].append(entry)
+                if entry.word == "failed" and self.fails_fast:
+                    self.is_stopped = True
                 self.stage_event(self.plans[entry.stage], entry)
 
     def stage_event(self, plan: Plan, entry: Entry) -> None:
@@ -727,7 +730,8 @@ class Ends:
                 if stream is not None:
                     stream.has_ended = True
                     stream.failed = entry.word in {"failed", "cancelled"}
-                    stream.error = self.raised.get(name)
+                    raised = self.raised.get(name)  # but who is over its limit has failed with that
+                    stream.error = raised if entry.data.get("error_type") == type(raised).__name__ else None
                     stream.line.clear()
                 for producer in plan.producers:
                     if producer in self.streams:
@@ -908,7 +912,7 @@ class Log:
         self.order: list[tuple[Any, ...]] = []  # what a viewer has to see
         self.seen: list[Any] = []
         self.starts: Counter[str] = Counter()
-        self.ends = Ends(plans, watched=case.watched, most=most)
+        self.ends = Ends(plans, case, most)
         self.wrong: list[str] = []
         self.fire: Callable[[], object] | None = None
         self.fire_at = case.moment * case.moment // 4 + 1 if case.at is At.ENTRY else 0
@@ -1361,7 +1365,7 @@ class Verdict:
         index, _first = told[0]
         assert index < self.stopped, f"{plan.name} has started after the run was stopped: {self.stopped}"
         self.check_ready(plan, index)
-        assert self.rule_for(plan) is None, (plan, self.rule_for(plan), words)
+        assert self.rule_for(plan, index) is None, (plan, self.rule_for(plan, index), words)
         if plan.when == "raises":
             assert words == ["started", "failed"], (plan, words)
             assert not attempts
@@ -1380,6 +1384,9 @@ class Verdict:
             attempts.remove(before[0])
             if plan.sends_back and entry.word == "cancelled" and at >= self.maybe and before[0].how != "cut":
                 continue  # it had sent others back, and waited for them
+            if plan.sends_back and entry.word == "skipped" and "attempt" not in entry.data:
+                self.check_kept(plan, at, entry)  # one of those whom it sent back has failed
+                continue
             self.check_after(plan, before[0], at, entry)
         assert not attempts, (plan, attempts, words)
 
@@ -1457,11 +1464,12 @@ class Verdict:
                 if gate.gate:
                     last, entry = self.told[gate.name][-1]
                     assert last < index, f"{plan.name} was not held by {gate.name}"
-                    assert self.opens(entry, gate.name), f"{plan.name} has started, and {gate.name} is closed"
+                    assert self.opens(entry), f"{plan.name} has started, and {gate.name} is closed"
 
-    def opens(self, entry: Entry, gate: str) -> bool:
+    @staticmethod
+    def opens(entry: Entry) -> bool:
         if entry.word == "skipped":
-            return self.told[gate][0][1].word == "started" or entry.data["reason"] == "condition_false"
+            return "attempt" in entry.data or entry.data["reason"] == "condition_false"
         return entry.word == "completed"
 
     def check_kept(self, plan: Plan, index: int, entry: Entry) -> None:
@@ -1470,7 +1478,7 @@ class Verdict:
             assert index >= self.maybe, (plan, entry)
             return
         assert index < self.stopped, (plan, entry, self.stopped)
-        expected = self.rule_for(plan)
+        expected = self.rule_for(plan, index)
         if expected is None and plan.held:
             closed = [
                 one.name
@@ -1478,7 +1486,7 @@ class Verdict:
                 if one.gate
                 and self.told[one.name]
                 and self.told[one.name][-1][0] < index
-                and not self.opens(self.told[one.name][-1][1], one.name)
+                and not self.opens(self.told[one.name][-1][1])
             ]
             assert closed, f"{plan.name} was kept by gates, and none is closed"
             expected = {"gate_closed"}
@@ -1486,11 +1494,11 @@ class Verdict:
         assert expected is not None, f"{plan.name} should have started, and was kept: {reason}"
         assert reason in expected, (plan, reason, expected)
 
-    def rule_for(self, plan: Plan) -> set[str] | None:
+    def rule_for(self, plan: Plan, index: int) -> set[str] | None:
         """Return what keeps a stage from starting, but for gates; two where the page does not say which."""
-        waits = [self.settled(one) for one in plan.dependencies]
-        waits += ["ran" if self.has_run(one) else self.settled(one) for one in plan.producers]
-        held = [self.settled(one) for one in self.holders[plan.name]]
+        waits = [self.settled(one, index) for one in plan.dependencies]
+        waits += ["ran" if self.has_run(one) else self.settled(one, index) for one in plan.producers]
+        held = [self.settled(one, index) for one in self.holders[plan.name]]
         failed = {one for one in (*waits, *held) if one in {"dependency_failed", "gate_closed"}}
         if failed:
             return failed
@@ -1503,15 +1511,16 @@ class Verdict:
     def has_run(self, name: str) -> bool:
         return self.told[name][0][1].word == "started" and self.plans[name].when != "raises"
 
-    def settled(self, name: str) -> str:
-        _, last = self.told[name][-1]
-        if last.word == "failed":
+    def settled(self, name: str, index: int) -> str:
+        """Return how a stage had settled, after so many entries."""
+        told = [entry for at, entry in self.told[name] if at < index]
+        if told[-1].word == "failed":
             return "dependency_failed"
-        if last.word != "skipped":
+        if told[-1].word != "skipped":
             return "ran"
-        if self.told[name][0][1].word == "started":
+        if "attempt" in told[-1].data:
             return "skipped"
-        reason = last.data["reason"]
+        reason = told[-1].data["reason"]
         return reason if reason in {"dependency_failed", "gate_closed"} else "kept"
 
     # --- what is left of the run --------------------------------------------------------------------------

@@ -345,8 +345,6 @@ class Run:
                 cancelled = await self._run_stages_under(limit)
             if self._cleanup is not None and self._cleanup.pending_count:
                 cancelled = await self._clean_up(self._cleanup) or cancelled
-            if self._has_lent:
-                cancelled = await self._take_back() or cancelled
         finally:
             self._scheduler.close()
             for undo in disarm:
@@ -356,6 +354,8 @@ class Run:
         if self._recorder is not None:
             self._recorder.ended(results, self._status())
             cancelled = await self._insist(self._recorder.finish()) or cancelled
+        if self._has_lent:  # no limit of this run counts any more
+            cancelled = await self._take_back() or cancelled
         if self._begun:
             self._outcomes.release()
         self._scheduler.release()
