@@ -1120,6 +1120,39 @@ def test_a_stage_over_its_limit_does_not_wait_for_its_place_before_it_ends(tasks
     assert ended == [5]
 
 
+def test_nor_does_a_task_of_it_that_the_stage_itself_has_cancelled():
+    limit = ConcurrencyLimit(1)
+    ended: list[float] = []
+
+    async def sleeps_long(ctx: StageContext) -> None:
+        await asyncio.sleep(100)
+
+    async def sleeps_briefly(ctx: StageContext) -> None:
+        await asyncio.sleep(0.5)
+
+    async def tts(ctx: StageContext) -> None:
+        async def fails() -> None:
+            await asyncio.sleep(1)
+            raise BROKEN
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fails())
+                group.create_task(anext(ctx.stream("llm")))
+        finally:
+            ended.append(asyncio.get_running_loop().time())
+
+    run = play(
+        spec("tts", tts, reads="llm", timeout=5, limit=limit),
+        spec("llm", sleeps_long),
+        spec("first", sleeps_briefly),
+        spec("busy", sleeps_long, "first", limit=limit),
+        failure_mode=FailureMode.CONTINUE_ON_FAILURE,
+    )
+    assert isinstance(run.error.original, (StageTimeoutError, ExceptionGroup))
+    assert ended[0] <= 5
+
+
 @pytest.mark.parametrize("who", ["llm", "tts"])
 def test_the_time_limit_of_a_stage_runs_while_it_waits(who):
     limits = {who: {"timeout": 5}}

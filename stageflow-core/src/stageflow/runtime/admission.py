@@ -37,9 +37,8 @@ class StagePlaces:
         self._queued: dict[int, tuple[ConcurrencyLimit, Callable[[], bool]]] = {}
         self._lent: dict[int, list[ConcurrencyLimit]] = {}  # of running stages that wait for something else
         self._waiting: dict[int, int] = {}  # how many of their Tasks do
-        self._taking: dict[
-            int, asyncio.Future[None]
-        ] = {}  # of those, the ones that are about to have it back
+        # Of those, the ones that stand in line for what they have lent; done when they do no more:
+        self._taking: dict[int, asyncio.Future[None]] = {}
 
     def __contains__(self, number: int) -> bool:
         """Say whether the stage has begun to collect its places."""
@@ -105,24 +104,39 @@ class StagePlaces:
         self._waiting[number] = max(self._waiting.get(number, 0) - 1, 0)
 
     async def take_back(self, number: int) -> None:
-        """Wait until a stage that goes on with its work has its places again; it comes before those that have none."""
-        while number in self._taking:  # another of its Tasks stands in the line for all
-            await asyncio.wait([self._taking[number]])
+        """Wait until a stage that goes on with its work has its places again, or has to end.
+
+        It comes before those that have none yet.
+        """
+        while (line := self._taking.get(number)) is not None:  # another of its Tasks stands in line for all
+            if line.done():
+                return
+            await asyncio.wait([line])
         if not self._wants(number):
             return
-        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._taking[number] = taken
+        line = self._taking[number] = asyncio.get_running_loop().create_future()
         try:
             while self._wants(number):
                 limit = self._lent[number][0]
-                await wait_for_place(limit, "", front=True)
+                if not await wait_for_place(limit, "", line, front=True):
+                    return
                 if self._wants(number) and self._lent[number][0] is limit:
                     self._held[number].append(self._lent[number].pop(0))
                 else:  # it has ended meanwhile, or waits again
                     limit.leave()
         finally:
             del self._taking[number]
-            taken.set_result(None)
+            if not line.done():
+                line.set_result(None)
+
+    def leave_lines(self) -> None:
+        """Let stages that have to end stand in line no more for what they have lent.
+
+        Not even Tasks of theirs do that have been cancelled before, and will not be cancelled again.
+        """
+        for number, line in self._taking.items():
+            if not line.done() and self._scheduler.has_to_end(number):
+                line.set_result(None)
 
     def _wants(self, number: int) -> bool:
         """Say whether a stage lacks places that it has lent."""

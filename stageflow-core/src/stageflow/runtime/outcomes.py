@@ -538,6 +538,11 @@ class Outcomes:
                 pauses.end(number, loop.time())
         await resume()
 
+    def leave_lines(self) -> None:
+        """Let stages that have been asked to stop wait no more for places that they have lent."""
+        if self._places is not None:
+            self._places.leave_lines()
+
     def lending(self) -> Lending:
         """Return what takes the places of stages that wait while they run."""
         from stageflow.runtime import lending

@@ -190,6 +190,7 @@ class Scheduler:
         self.close()
         for task in [*self._suspended, *(self._deadlines or ())]:
             self._interrupt(task, Interruption.STOPPED)
+        self.outcomes.leave_lines()
         self._wake()
 
     def close(self) -> None:
@@ -298,3 +299,4 @@ class Scheduler:
                 return
         self._suspended[task] = 0.0  # it may still be asked to stop with the run
         self._interrupt(task, Interruption.TIMED_OUT)
+        self.outcomes.leave_lines()
