@@ -1338,6 +1338,8 @@ class Verdict:
                 or (plan.effect is not Effect.NONE and end.ready < self.stop + NEAR)
             ):
                 reasons = self.reasons_of_held(end)
+            if plan.name in self.loops:  # it had settled in its first round, in that moment
+                reasons |= end.reasons
             assert last.data["reason"] in reasons, (where, reasons)
         else:
             assert set(words[1:-1]) <= {"retrying"}, where

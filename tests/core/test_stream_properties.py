@@ -1396,10 +1396,8 @@ class Verdict:
         refused = self.refusals(plan.name, one.ended, at)
         words: set[str] = set()
         since = one.ended + 1  # the run may have been stopped in the middle of that entry
-        for stopped in {
-            since >= self.maybe,
-            since >= self.stopped or (one.how == "cut" and since >= self.maybe),
-        }:
+        cut = one.how == "cut" and self.what(plan, one) != "limit"  # nobody but the stop can have been it
+        for stopped in {since >= self.maybe, since >= self.stopped or (cut and since >= self.maybe)}:
             words |= self.expected(plan, one, stopped=stopped)
         if "retrying" in words and self.maybe <= at:
             words.add("cancelled")  # it was to be attempted again, but that was not told any more
