@@ -1,4 +1,4 @@
-"""``stageflow plugins``: what is installed, what became of it, and where a name comes from."""
+"""``stageflow plugins list``, ``show`` and ``why``: what is installed, what became of it, where a name comes from."""
 
 from __future__ import annotations
 
@@ -23,21 +23,16 @@ if TYPE_CHECKING:
     from stageflow.plugins.registry import Entry, Registry
     from stageflow.plugins.report import PluginStatus
 
-__all__ = ["command"]
+__all__ = ["list_plugins", "show", "why"]
 
 _COLOURS = {"loaded": "green", "disabled": "yellow"}
 
 
-@click.group("plugins")
-def command() -> None:
-    """List the installed plugins, show one, or say where a name comes from."""
-
-
-@command.command("list")
+@click.command("list")
 @options.as_json
 @options.verbose
 @click.pass_obj
-def list_(session: Session) -> int:
+def list_plugins(session: Session) -> int:
     """List the installed plugins with their state, and the reason for it."""
     report = session.host.report
     if session.as_json:
@@ -49,7 +44,7 @@ def list_(session: Session) -> int:
     return OK
 
 
-@command.command("show")
+@click.command("show")
 @click.argument("name")
 @options.as_json
 @options.verbose
@@ -77,7 +72,7 @@ def show(session: Session, name: str) -> int:
     return OK
 
 
-@command.command("why")
+@click.command("why")
 @click.argument("name")
 @options.as_json
 @options.verbose
