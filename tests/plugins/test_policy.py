@@ -53,3 +53,21 @@ def test_names_that_nobody_has_are_told_with_close_matches():
         "plugins.enabled lists 'vioce', but no such plugin or distribution is installed. Did you mean 'voice'?",
         "plugins.disabled lists 'zzz', but no such plugin or distribution is installed.",
     )
+
+
+def test_a_denial_says_where_a_configured_list_was_written():
+    policy = PluginPolicy(
+        enabled=["voice"],
+        disabled=["acme"],
+        enabled_in="plugins.enabled (stageflow.toml:2)",
+        disabled_in="plugins.disabled (stageflow.toml:3)",
+        environ={},
+    )
+    denial = policy.denial(ACME)
+    assert denial is not None
+    assert denial.reason == "plugins.disabled (stageflow.toml:3) lists 'acme'"
+    assert denial.fix == "Take 'acme' out of plugins.disabled (stageflow.toml:3)"
+    other = Candidate(name="other", module="other.plugin", distribution="other", version="1.0")
+    denial = policy.denial(other)
+    assert denial is not None
+    assert denial.fix == "Add 'other' to plugins.enabled (stageflow.toml:2)"

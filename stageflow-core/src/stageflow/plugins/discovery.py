@@ -11,17 +11,23 @@ from typing import TYPE_CHECKING, Final, final
 
 import importlib_metadata
 
+from stageflow.config.files import is_planted
 from stageflow.plugins.markers import PROJECT
 from stageflow.plugins.names import canonical
 from stageflow.plugins.provenance import Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-__all__ = ["CORE_DISTRIBUTION", "Candidate", "core_version", "discover"]
+__all__ = ["CORE_DISTRIBUTION", "LOCAL_MODULE", "Candidate", "core_version", "discover", "local_plugin"]
 
 CORE_DISTRIBUTION: Final = "stageflow-core"
 """The distribution that holds this module."""
+
+
+LOCAL_MODULE: Final = "stageflow_plugin"
+"""The module of a project's own plugin, beside its ``stageflow.toml``."""
 
 
 @final
@@ -53,11 +59,18 @@ class Candidate:
     builtin: bool = False
     """Whether it is the core's own plugin, which no policy concerns."""
 
+    file: Path | None = None
+    """The file of a project's own plugin; None for one that a distribution brings."""
+
     @property
     def provenance(self) -> Provenance:
         """The candidate, as the origin of what it contributes."""
         return Provenance(
-            plugin=self.name, distribution=self.distribution, version=self.version, module=self.module
+            plugin=self.name,
+            distribution=self.distribution,
+            version=self.version,
+            module=self.module,
+            file="" if self.file is None else str(self.file),
         )
 
     @property
@@ -86,6 +99,27 @@ def discover(group: str = PROJECT) -> tuple[Candidate, ...]:
         for point in _entry_points(group)
     )
     return tuple(sorted(candidates, key=lambda candidate: candidate.sort_key))
+
+
+def local_plugin(folder: Path, name: str) -> Candidate | None:
+    """Return a project's own plugin: the ``stageflow_plugin.py`` in its folder; None if there is none.
+
+    Args:
+        folder: The folder of the project's ``stageflow.toml``.
+        name: What the plugin is called.
+
+    ```python
+    from pathlib import Path
+    from stageflow.plugins.discovery import local_plugin
+
+    print(local_plugin(Path("a folder that nobody has"), "project"))
+    #> None
+    ```
+    """
+    file = folder / f"{LOCAL_MODULE}.py"
+    if not file.is_file() or is_planted(file):
+        return None
+    return Candidate(name=name, module=LOCAL_MODULE, distribution=f"project file {file}", file=file)
 
 
 def core_version() -> str:

@@ -1,14 +1,16 @@
-"""The order of interceptors: priority first, bent by ``before`` and ``after``.
+"""The order of interceptors: priority first, bent by ``before`` and ``after``, and what the configuration says.
 
 Lower priorities come first, that is, further out; ties are broken by distribution, plugin and name, so the
 order never depends on how or when something was installed. ``before`` and ``after`` always hold, and the one
 who states the wish is the one who moves: ``before="timeout"`` pulls an interceptor out to where ``timeout``
-is, ``after="logging"`` holds it back until ``logging`` is placed.
+is, ``after="logging"`` holds it back until ``logging`` is placed. A list of the configuration is stronger than
+both: what it names stands in its order, and no wish about the order of two of them counts.
 """
 
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 from stageflow.errors import ContributionConflictError, close_matches
@@ -18,7 +20,7 @@ from stageflow.plugins.policy import DENY_VARIABLE
 from stageflow.plugins.registry import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["order_interceptors", "unknown_names"]
 
@@ -26,8 +28,15 @@ Interceptor: TypeAlias = Entry[InterceptorContribution]
 _Key: TypeAlias = "tuple[int, int, str, str, str]"
 
 
-def order_interceptors(entries: Iterable[Interceptor]) -> tuple[Interceptor, ...]:
+def order_interceptors(
+    entries: Iterable[Interceptor], order: Sequence[str] = (), *, order_in: str = "interceptors.order"
+) -> tuple[Interceptor, ...]:
     """Return *entries* in the order of the chain, the outermost first.
+
+    Args:
+        entries: The interceptors.
+        order: Names of some of them, the outermost first; it wins over what they wish.
+        order_in: Where that list was written, for messages.
 
     Names in ``before`` and ``after`` that are not among the entries are wishes about interceptors that this
     chain does not have; they have no effect here, and ``unknown_names`` tells typing errors.
@@ -46,12 +55,20 @@ def order_interceptors(entries: Iterable[Interceptor]) -> tuple[Interceptor, ...
     ```
     """
     by_name = {entry.contribution.name: entry for entry in entries}
-    inner = _edges(by_name)
+    listed = [name for name in dict.fromkeys(order) if name in by_name]
+    successor = dict(pairwise(listed))
+    inner = _edges(by_name, listed)
+    # Who wants to be after somebody moves itself, and so draws nobody out.
+    outer_of = {
+        name: [other for other in (*entry.contribution.before, successor.get(name)) if other in inner[name]]
+        for name, entry in by_name.items()
+    }
     waiting = dict.fromkeys(by_name, 0)
     for names in inner.values():
         for name in names:
             waiting[name] += 1
-    ready = [(_key(name, by_name), name) for name in by_name if not waiting[name]]
+    keys = {name: _key(name, by_name, outer_of) for name in by_name}
+    ready = [(keys[name], name) for name in by_name if not waiting[name]]
     heapify(ready)
     ordered: list[Interceptor] = []
     while ready:
@@ -60,9 +77,10 @@ def order_interceptors(entries: Iterable[Interceptor]) -> tuple[Interceptor, ...
         for name in inner[placed]:
             waiting[name] -= 1
             if not waiting[name]:
-                heappush(ready, (_key(name, by_name), name))
+                heappush(ready, (keys[name], name))
     if len(ordered) < len(by_name):
-        raise _circle(by_name, inner, {name for name, count in waiting.items() if count})
+        stuck = {name for name, count in waiting.items() if count}
+        raise _circle(by_name, inner, stuck, successor, order_in)
     return tuple(ordered)
 
 
@@ -86,39 +104,46 @@ def unknown_names(entries: Mapping[str, Interceptor], plugins: Iterable[str]) ->
     return tuple(sentences)
 
 
-def _edges(by_name: Mapping[str, Interceptor]) -> dict[str, list[str]]:
+def _edges(by_name: Mapping[str, Interceptor], listed: Sequence[str]) -> dict[str, list[str]]:
     """Map each interceptor to those that must be further in."""
     inner: dict[str, dict[str, None]] = {name: {} for name in by_name}
+    configured = set(listed)
+    for outer, then in pairwise(listed):
+        inner[outer][then] = None
     for name, (contribution, _) in by_name.items():
         for other in contribution.before:
-            if other in by_name:
+            if other in by_name and not {name, other} <= configured:
                 inner[name][other] = None
         for other in contribution.after:
-            if other in by_name:
+            if other in by_name and not {name, other} <= configured:
                 inner[other][name] = None
     return {name: list(names) for name, names in inner.items()}
 
 
-def _key(name: str, by_name: Mapping[str, Interceptor]) -> _Key:
+def _key(name: str, by_name: Mapping[str, Interceptor], outer_of: Mapping[str, list[str]]) -> _Key:
     contribution, provenance = by_name[name]
-    outward = _outermost(name, by_name)
+    outward = _outermost(name, by_name, outer_of)
     return (outward, contribution.priority, provenance.distribution, provenance.plugin, name)
 
 
-def _outermost(name: str, by_name: Mapping[str, Interceptor]) -> int:
-    """Return the lowest priority among an interceptor and all that it must be before, however indirectly."""
+def _outermost(name: str, by_name: Mapping[str, Interceptor], outer_of: Mapping[str, list[str]]) -> int:
+    """Return the lowest priority among an interceptor and all that it is outer of, however indirectly."""
     seen: set[str] = set()
     stack = [name]
     while stack:
         current = stack.pop()
-        if current not in seen and current in by_name:
+        if current not in seen:
             seen.add(current)
-            stack.extend(by_name[current].contribution.before)
+            stack += outer_of[current]
     return min(by_name[other].contribution.priority for other in seen)
 
 
 def _circle(
-    by_name: Mapping[str, Interceptor], inner: Mapping[str, list[str]], stuck: set[str]
+    by_name: Mapping[str, Interceptor],
+    inner: Mapping[str, list[str]],
+    stuck: set[str],
+    successor: Mapping[str, str],
+    order_in: str,
 ) -> ContributionConflictError:
     # What is stuck waits for something stuck, so walking outwards from anywhere ends in a circle.
     outer = {name: min(other for other in stuck if name in inner[other]) for name in stuck}
@@ -129,10 +154,12 @@ def _circle(
     # From its least name on, so that the message does not depend on where the walk began.
     first = circle.index(min(circle))
     circle = circle[first:] + circle[:first]
-    parties = [by_name[name] for name in circle]
     steps = " before ".join(map(repr, [*circle, circle[0]]))
+    parties = [str(by_name[name]) for name in circle]
+    if any(successor.get(name) == then for name, then in pairwise([*circle, circle[0]])):
+        parties.append(order_in)
     return ContributionConflictError(
-        f"The order of interceptors is a circle: {steps} ({'; '.join(map(str, parties))})",
-        fix=f"Disable one of their plugins with {DENY_VARIABLE}, "
-        "or give build(interceptors=[...]) the order that you want",
+        f"The order of interceptors is a circle: {steps} ({'; '.join(parties)})",
+        fix=f"List them all in {order_in}, in the order that you want, or disable one of their plugins "
+        f"with {DENY_VARIABLE}",
     )

@@ -57,6 +57,8 @@ class PluginPolicy:
     Args:
         enabled: The configured allow-list; None for everybody.
         disabled: The configured deny-list; ``*`` for all.
+        enabled_in: Where the allow-list was written, for messages.
+        disabled_in: The same of the deny-list.
         environ: Where to read ``STAGEFLOW_PLUGINS`` and ``STAGEFLOW_DISABLED_PLUGINS``; None for the
             process's environment, ``{}`` for nowhere.
 
@@ -79,6 +81,8 @@ class PluginPolicy:
         *,
         enabled: Iterable[str] | None = None,
         disabled: Iterable[str] = (),
+        enabled_in: str = "plugins.enabled",
+        disabled_in: str = "plugins.disabled",
         environ: Mapping[str, str] | None = None,
     ) -> None:
         environ = os.environ if environ is None else environ
@@ -86,10 +90,10 @@ class PluginPolicy:
         if ALLOW_VARIABLE in environ:
             self._allow = _Names(_split(environ[ALLOW_VARIABLE]), ALLOW_VARIABLE)
         elif enabled is not None:
-            self._allow = _Names(_split(enabled), "plugins.enabled")
+            self._allow = _Names(_split(enabled), enabled_in)
         self._deny = (
             _Names(_split(environ.get(DENY_VARIABLE, "")), DENY_VARIABLE),
-            _Names(_split(disabled), "plugins.disabled"),
+            _Names(_split(disabled), disabled_in),
         )
 
     def denial(self, candidate: Candidate) -> Denial | None:
