@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from uuid import UUID
 
     from stageflow.observability.correlation import CorrelationIds
+    from stageflow.stages.effect import Effect
 
 __all__ = [
     "CircuitBreaker",
@@ -21,6 +22,7 @@ __all__ = [
     "ProviderCallLogger",
     "RunStore",
     "StageResolver",
+    "Tool",
     "UndoReceipt",
 ]
 
@@ -142,6 +144,73 @@ class StageResolver(Protocol):
 
         Raises:
             ContributionNotFoundError: Nobody contributes it.
+        """
+        ...
+
+
+@runtime_checkable
+class Tool(Protocol):
+    """Something that an agent can call by name, with arguments that a JSON schema describes.
+
+    One object serves many runs at once, so what belongs to a call is in its arguments and its context.
+
+    ```python
+    import asyncio
+
+    from stageflow import Effect
+    from stageflow.protocols import Tool
+
+
+    class Length:
+        name = "acme.length"
+        description = "Count the characters of a text."
+        input_schema = {
+            "type": "object",
+            "properties": {"text": {"type": "string"}},
+            "required": ["text"],
+            "additionalProperties": False,
+        }
+        effect = Effect.NONE
+
+        async def call(self, arguments, ctx):
+            return {"length": len(arguments["text"])}
+
+
+    tool: Tool = Length()
+    print(isinstance(tool, Tool), asyncio.run(tool.call({"text": "Ada"}, None)))
+    #> True {'length': 3}
+    ```
+    """
+
+    @property
+    def name(self) -> str:
+        """What the tool is called: letters, digits, ``_``, ``-`` and ``.``, 128 of them at most."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """What the tool is for, as a language model is told."""
+        ...
+
+    @property
+    def input_schema(self) -> Mapping[str, Any]:
+        """The arguments, as the JSON schema of an object."""
+        ...
+
+    @property
+    def effect(self) -> Effect:
+        """What a call does to the world."""
+        ...
+
+    async def call(self, arguments: Mapping[str, Any], ctx: Any) -> Any:
+        """Do what the tool is for, and return what JSON can say.
+
+        Args:
+            arguments: The arguments by name. Whoever calls has not checked them, and wants them back unchanged.
+            ctx: The context of the stage that calls.
+
+        Raises:
+            Exception: The arguments do not fit the schema, or the call went wrong.
         """
         ...
 

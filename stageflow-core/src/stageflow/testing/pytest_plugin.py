@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
+try:
+    import pytest
+except ImportError as exc:
+    from stageflow.errors import MissingExtraError
+
+    raise MissingExtraError("stageflow.testing.pytest_plugin", extra="testing") from exc
 
 if TYPE_CHECKING:
     import asyncio

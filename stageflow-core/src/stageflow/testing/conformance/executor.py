@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import threading
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from uuid import UUID
 
@@ -30,12 +27,15 @@ from stageflow.stages.stage import StageKind
 from stageflow.stages.timer import PipelineTimer
 from stageflow.testing.cancelling import CancelAt
 from stageflow.testing.conformance import executor_bodies as bodies
+from stageflow.testing.conformance.leftovers import Holdings
+from stageflow.testing.conformance.suite import Suite, close
 from stageflow.testing.leaks import leak_check
 from stageflow.testing.mocks import RecordingProviderCallLogger
 from stageflow.testing.recorder import EventRecorder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
+    from pathlib import Path
 
     from stageflow.events import RunEvent
     from stageflow.protocols import Executor
@@ -49,7 +49,7 @@ _OWN: Final = ("timestamp", "sequence", "trace_id", "_ns", "_ms")
 """How the names of those fields of events end that no two runs have in common."""
 
 
-class ExecutorConformance:
+class ExecutorConformance(Suite):
     """Derive from it in a test module, say how the executor is made, and inherit the tests.
 
     What a stage does there must look as it does on the run's own event loop: each test runs the same pipeline in both
@@ -71,6 +71,7 @@ class ExecutorConformance:
     ```
     """
 
+    contract: ClassVar[str] = "executor"
     isolated: ClassVar[bool] = False
     blocks_loop: ClassVar[bool] = False
     ends_blocked: ClassVar[bool] = False
@@ -465,8 +466,7 @@ class ExecutorConformance:
     @pytest.mark.asyncio
     async def test_nothing_is_left_running(self) -> None:
         """After ``aclose``, there are as many Tasks, threads, processes and descriptors as before."""
-        gc.collect()
-        threads, processes, files = set(threading.enumerate()), _children(), _descriptors()
+        before = Holdings.now()
         async with leak_check():
             async with self._made() as executor:
                 await asyncio.gather(*(_pipeline(bodies.echo, executor).run() for _ in range(4)))
@@ -476,21 +476,18 @@ class ExecutorConformance:
                     await task
                 await _pipeline(bodies.forget, executor).run()
             await bodies.remember()
-        gc.collect()
-        assert {one for one in threading.enumerate() if one.is_alive()} <= threads
-        assert _children() == processes
-        assert _descriptors() == files
+        assert not Holdings.now().beyond(before)
 
     @pytest.mark.asyncio
     async def test_it_may_be_used_again_after_it_was_closed(self) -> None:
         """Closing ends what was started; whoever uses it later starts it anew. To close twice does no harm."""
         executor = self.make_executor()
-        await _close(executor)
+        await close(executor)
         for text in ("one", "two"):
             results = await _pipeline(bodies.echo, executor).run(input_text=text)
             assert results["stage"].data["text"] == text
-            await _close(executor)
-            await _close(executor)
+            await close(executor)
+            await close(executor)
 
     @pytest.mark.asyncio
     async def test_closing_waits_for_what_runs(self, tmp_path: Path) -> None:
@@ -500,7 +497,7 @@ class ExecutorConformance:
         until = tmp_path / "go on"
         executor = self.make_executor()
         task, _ = await _begun(executor, bodies.block, {"until": str(until)})
-        closing = asyncio.ensure_future(_close(executor))
+        closing = asyncio.ensure_future(close(executor))
         for _ in range(100):
             await asyncio.sleep(0)
         closing.cancel()
@@ -523,7 +520,7 @@ class ExecutorConformance:
 
         for text in ("one", "two", "three"):
             assert asyncio.run(once(text))["text"] == text
-        asyncio.run(_close(executor))
+        asyncio.run(close(executor))
 
     # --- how it is proved -------------------------------------------------------------------------------
 
@@ -533,7 +530,7 @@ class ExecutorConformance:
         try:
             yield executor
         finally:
-            await _close(executor)
+            await close(executor)
 
     async def _alike(self, body: Any, **options: Any) -> dict[str, Any]:
         return await self._alike_of(lambda executor: _pipeline(body, executor), **options)
@@ -625,29 +622,9 @@ def _told(error: BaseException | None) -> Any:
     return type(error), args, attributes, str(error), notes, within
 
 
-async def _close(executor: Executor) -> None:
-    close = getattr(executor, "aclose", None)
-    if close is not None:
-        await close()
-
-
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     return True
-
-
-def _children() -> set[int]:
-    """Return the child processes, where the system lists them."""
-    found: set[int] = set()
-    for path in Path("/proc/self/task").glob("*/children"):
-        found.update(map(int, path.read_text("ascii").split()))
-    return found
-
-
-def _descriptors() -> int:
-    """Return how many file descriptors are open, where the system lists them."""
-    folder = Path("/proc/self/fd")
-    return len(list(folder.iterdir())) if folder.exists() else 0
