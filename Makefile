@@ -9,7 +9,7 @@ WORKERS = 2
 # What is set for another environment must not reach into this one.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
-.PHONY: help env demo test test-real test-deep lint types bench bench-check bench-peers docs clean
+.PHONY: help env demo test test-real test-deep lint types bench bench-check bench-peers docs api release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,10 +53,16 @@ bench-check: env ## compare two reports, and all bounds: A=old.json B=new.json
 bench-peers: env ## other frameworks beside ours, each in an environment of its own; ARGS=--help
 	@$(BIN)/python tests/benchmarks/bench_peers.py --json bench-peers.json $(ARGS)
 
+api: env ## write what is public into api/, and say what of it has changed
+	$(BIN)/python scripts/api.py --write
+
+release: env ## prepare a release of one package: PKG=stageflow-tools [VERSION=0.1.0] [DRY=1]
+	@$(BIN)/python scripts/release $(PKG) $(if $(VERSION),--version $(VERSION)) $(if $(DRY),--dry)
+
 docs: env ## every link resolves, every Python block in the docs runs
 	$(BIN)/python scripts/check_links.py
 	$(PYTEST) tests/docs
 
 clean: ## remove environments, caches and what the demo wrote
-	rm -rf .venv .venv-* .bench-peers .coverage* .hypothesis .*_cache demo-*.svg
+	rm -rf .venv .venv-* .bench-peers .coverage* .hypothesis .*_cache dist demo-*.svg
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

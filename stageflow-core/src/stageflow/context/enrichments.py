@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from warnings import warn
 
 from stageflow.context.checks import ArgumentTypeError, check_type, items_of, parse_uuid, require_mapping
 from stageflow.context.frozen import FrozenDict, FrozenList, freeze, thaw
+from stageflow.deprecations import DEPRECATIONS
 from stageflow.errors import close_matches
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class MemoryEnrichment:
         recent_topics: What was talked about lately.
         key_facts: What is worth knowing about the user.
         interaction_history_summary: The story so far, in words.
-        **deprecated: The names of 0.9, with a ``DeprecationWarning``: ``short_term`` (recent_topics),
+        **deprecated: The names of 0.9, with a ``RemovedInCore3Warning``: ``short_term`` (recent_topics),
             ``long_term`` (key_facts), ``summary`` (interaction_history_summary).
 
     Raises:
@@ -160,7 +160,7 @@ class DocumentEnrichment:
         document_type: What kind, as ``"essay"``.
         blocks: Its parts, each a dict, in order.
         metadata: Anything else, by name.
-        **deprecated: The names of 0.9, with a ``DeprecationWarning``: ``doc_id`` (document_id), ``doc_type``
+        **deprecated: The names of 0.9, with a ``RemovedInCore3Warning``: ``doc_id`` (document_id), ``doc_type``
             (document_type), ``documents`` (blocks), ``content`` (blocks; a text becomes one text block).
 
     Raises:
@@ -335,5 +335,5 @@ def _rename(owner: str, given: dict[str, Any], deprecated: dict[str, Any], alias
         if given[name] is not None:
             problem = f"is the old name of {name}=, which is given as well"
             raise ArgumentTypeError(owner, alias, problem, fix=f"Leave out {alias}=")
-        warn(f"{owner}({alias}=...) is deprecated; use {name}=", DeprecationWarning, stacklevel=3)
+        DEPRECATIONS[f"{owner}({alias}=...)"].warn()
         given[name] = value
