@@ -20,6 +20,10 @@ settings.register_profile("deep", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+for variable in [name for name in os.environ if name.startswith("STAGEFLOW_") and "__" in name]:
+    del os.environ[variable]  # no test reads the configuration of the machine; its children neither
+
+
 @pytest.fixture(autouse=True)
 def no_event_sink() -> Generator[None]:
     """Let no test hear of a sink that an earlier one has set."""
@@ -53,8 +57,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     gaps = [report for report in terminalreporter.getreports("skipped") if "real" in report.keywords]
     for report in gaps:
         terminalreporter.line(f"left out: {report.nodeid}: {skip_reason(report)}")
+    ran = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    for report in ran:
+        for name, said in getattr(report, "user_properties", ()):
+            if name == "note":  # record_property("note", ...): what a reader of the summary should know
+                terminalreporter.line(f"note: {said}")
     if config.option.markexpr.startswith("real"):
-        ran = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
         terminalreporter.line(f"tests on real components: {len(ran)} ran, {len(gaps)} left out")
 
 

@@ -33,6 +33,7 @@ PARTS = {
     "fairness": 1,
     "executors": 1,
     "startup": 1,
+    "plugins": 1,
     "events": 1,
     "instructions": 1,
 }

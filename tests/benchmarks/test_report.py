@@ -166,6 +166,7 @@ def test_bench_measures_every_cell_of_the_table(tmp_path: Path):
         "fairness",
         "executors",
         "startup",
+        "plugins",
         "events",
     ]  # instructions need valgrind
     command = [sys.executable, str(HERE / "bench.py"), "--quick", "--json", str(path), "--only", *parts]

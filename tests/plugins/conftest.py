@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import logging
+import os
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
+from zipfile import ZipFile
 
 import pytest
 from stageflow.plugins import PluginHost, PluginPolicy, discover
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from stageflow.plugins import Candidate
 
@@ -103,3 +107,92 @@ def warned() -> Iterator[list[str]]:
     logger.addHandler(handler)
     yield messages
     logger.removeHandler(handler)
+
+
+# --- the distributions of the folder distributions/, built and installed for real ----------------------
+
+
+DISTRIBUTIONS = Path(__file__).with_name("distributions")
+DANGEROUS = {"hangs", "hook_hangs", "interrupts", "vanishes", "aborts"}
+"""Those that end or stop whoever imports them."""
+
+
+def checked_run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that one process of the test run fills for all of them."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished = factory.mktemp(name)
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Build the wheels, by the names of their folders."""
+
+    def build(folder: Path) -> None:
+        checked_run(sys.executable, str(DISTRIBUTIONS / "build_wheels.py"), str(folder))
+
+    out = made_once(tmp_path_factory, "wheels", build)
+    return {wheel.name.partition("-")[0].removeprefix("acme_"): wheel for wheel in out.glob("*.whl")}
+
+
+@pytest.fixture(scope="session")
+def crowd(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install all of them that can be in one place, with pip, and take one's version out of its metadata."""
+    pip = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "--quiet"]
+    what = [str(wheel) for name, wheel in wheels.items() if name not in DANGEROUS]
+
+    def install(folder: Path) -> None:
+        checked_run(
+            *pip, "install", "--no-deps", "--no-index", "--no-compile", "--target", str(folder), *what
+        )
+        metadata = folder / "acme_unversioned-1.0.dist-info" / "METADATA"
+        metadata.write_text(metadata.read_text("utf-8").replace("Version: 1.0\n", "", 1), "utf-8")
+
+    return made_once(tmp_path_factory, "crowd", install)
+
+
+@pytest.fixture
+def unpacked(wheels: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
+    """Install a few of them in a folder of their own; to unpack a wheel without scripts and data is to install it."""
+
+    def unpacked(*names: str) -> Path:
+        folder = tmp_path / "unpacked"
+        for name in names:
+            with ZipFile(wheels[name]) as wheel:
+                wheel.extractall(folder)
+        return folder
+
+    return unpacked
+
+
+@pytest.fixture(scope="session")
+def surroundings() -> Callable[..., dict[str, str]]:
+    """Return an environment in which a folder of distributions is on the path, and no sibling is switched on."""
+
+    def surroundings(folder: Path, **variables: str) -> dict[str, str]:
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("STAGEFLOW_", "PYTHON"))
+        }
+        return {
+            **kept,
+            "PYTHONPATH": str(folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUTF8": "1",
+            "NO_COLOR": "1",
+            "COLUMNS": "80",
+            "STAGEFLOW_DISABLED_PLUGINS": "auth,otel,tools,voice",
+            **variables,
+        }
+
+    return surroundings

@@ -4,10 +4,20 @@ import subprocess
 import sys
 
 import pytest
-from stageflow.errors import ContributionConflictError, ContributionNotFoundError, LazyImportError
+from stageflow.errors import (
+    ContributionConflictError,
+    ContributionNotFoundError,
+    LazyImportError,
+    PluginLoadError,
+)
 from stageflow.plugins import PluginHost, PluginPolicy, builtin
 from stageflow.plugins.hookspecs import HOOKS
 
+GOOD = """
+@hookimpl
+def stageflow_stages():
+    return [StageContribution(name="{}.greet", target="m:Greet", kind="transform")]
+"""
 CORE = [one.name for one in builtin.stageflow_interceptors()]
 EVERYTHING = """
 asked = []
@@ -63,7 +73,7 @@ def test_a_good_plugin_contributes_through_every_hook(site, warned):
     assert list(host.executors()) == ["inline", "thread", "process"]
     assert list(host.run_stores()) == ["acme+sqlite"]
     assert host.settings()["acme"].resolve() is dict
-    assert list(host.commands()) == ["run", "graph", "lint", "plugins", "doctor", "acme.sync"]
+    assert list(host.commands()) == ["run", "graph", "lint", "plugins", "config", "doctor", "acme.sync"]
     assert list(host.checks()) == ["acme.sync"]
     assert host.report.render() == "acme  dist-acme 1.0  loaded  Hook API 1"
     assert warned == []
@@ -151,7 +161,8 @@ def test_a_missing_name_of_a_disabled_plugin_says_so(site):
     with pytest.raises(ContributionNotFoundError) as caught:
         host.stages()["acme.a"]
     message = (
-        "[SF-PLUGIN-NOT-FOUND] No stage is named 'acme.a': its plugin is disabled (plugins.disabled lists 'acme'). "
+        "[SF-PLUGIN-NOT-FOUND] No stage is named 'acme.a': plugin 'acme' (dist-acme 1.0) is disabled: plugins.disabled "
+        "lists 'acme'. "
         "Where: plugin 'acme' (dist-acme 1.0). What to do: Take 'acme' out of plugins.disabled. "
         "Docs: docs/reference/errors/SF-PLUGIN-NOT-FOUND.md"
     )
@@ -165,7 +176,8 @@ def test_a_missing_name_of_a_plugin_whose_hook_failed_says_so(site):
     with pytest.raises(ContributionNotFoundError) as caught:
         site.host().stages()["acme.a"]
     assert caught.value.what == (
-        "No stage is named 'acme.a': its plugin is failed (Hook 'stageflow_stages' raised ValueError: no model)"
+        "No stage is named 'acme.a': plugin 'acme' (dist-acme 1.0) has failed: Hook 'stageflow_stages' "
+        "raised ValueError: no model"
     )
     assert caught.value.fix == (
         "Update dist-acme or tell its authors, or disable it with STAGEFLOW_DISABLED_PLUGINS=acme"
@@ -183,7 +195,7 @@ def test_a_missing_name_of_a_loaded_plugin_lists_what_there_is(site, name, fix):
         site.host().stages()[name]
     assert (
         caught.value.what
-        == f"No stage is named '{name}': its plugin is loaded, but contributes none of that name"
+        == f"No stage is named '{name}': plugin 'acme' (dist-acme 1.0) is loaded, but contributes none of that name"
     )
     assert caught.value.fix == fix
 
@@ -215,6 +227,69 @@ def test_looking_a_refused_name_up_raises_the_conflict(site):
         stores["db"]
 
 
+def test_a_host_that_is_given_nothing_does_not_say_that_nothing_is_installed(monkeypatch, warned):
+    monkeypatch.setenv("STAGEFLOW_DISABLED_PLUGINS", "acme")
+    assert PluginHost(()).report.notices == ()
+    assert warned == []
+
+
+def test_a_name_that_nobody_has_is_in_the_report(site, warned):
+    site.install("acme", GOOD.format("acme"))
+    notice = "plugins.disabled lists 'acmee', but no such plugin or distribution is installed. Did you mean 'acme'?"
+    assert site.host(disabled=["acmee"]).report.notices == (notice,)
+    assert warned == [notice]
+
+
+def test_there_is_a_registry_for_every_kind_that_a_hook_returns():
+    kinds = {kind.noun for kinds in HOOKS.values() for kind in kinds}
+    assert {registry.noun for registry in PluginHost(()).registries()} == kinds
+
+
+def test_what_will_be_imported_is_known_before_anything_is(site):
+    modules = [site.install(name, GOOD.format(name)) for name in ("acme", "other", "third")]
+    host = site.host(disabled=["other"])
+    assert [candidate.name for candidate in host.candidates] == ["acme", "third"]
+    assert not set(modules) & set(sys.modules)
+    host.load()
+    assert [candidate.name for candidate in host.candidates] == ["acme", "third"]
+
+
+def test_a_plugin_that_is_refused_has_failed_and_is_not_imported(site, warned):
+    module = site.install("acme", GOOD.format("acme"))
+    site.install("other", GOOD.format("other"))
+    host = site.host()
+    (acme, _) = host.candidates
+    error = PluginLoadError("It hangs", plugin="acme", distribution="dist-acme 1.0", fix="Do without it")
+    host.refuse(error, acme)
+    assert list(host.stages()) == ["other.greet"]
+    assert module not in sys.modules
+    (status, _) = host.report.external
+    assert (status.state, status.reason, status.fix) == ("failed", "It hangs", "Do without it")
+    assert warned == [str(error)]
+
+
+def test_whoever_catches_ctrl_c_and_asks_again_gets_the_rest(site):
+    site.install(
+        "acme",
+        "import sys\nif not hasattr(sys, 'acme_asked'):\n    sys.acme_asked = 1\n    raise KeyboardInterrupt",
+    )
+    site.install("other", GOOD.format("other"))
+    host = site.host()
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            host.load()
+        assert caught.value.__notes__ == [
+            (
+                "It was plugin 'acme' (dist-acme 1.0) that was being imported; to go on without it, disable it with "
+                "STAGEFLOW_DISABLED_PLUGINS=acme."
+            )
+        ]
+        assert [status.state for status in host.load().external] == ["loaded", "loaded"]
+        assert list(host.stages()) == ["other.greet"]
+    finally:
+        del sys.acme_asked
+
+
 def test_why_tells_where_a_name_comes_from(site):
     site.install("acme", EVERYTHING)
     host = site.host()
@@ -224,15 +299,15 @@ def test_why_tells_where_a_name_comes_from(site):
     )
     assert host.why("acme").splitlines() == [
         "Plugin 'acme' (dist-acme 1.0) is loaded: Hook API 1.",
-        "  command 'acme.sync', target 'acme_cli:sync'",
-        "  check 'acme.sync', target 'acme_cli:check'",
-        "  interceptor 'acme.audit', target 'acme_audit:Audit'",
-        "  run store 'acme+sqlite', target 'acme_store:open'",
-        "Settings section 'acme' of plugin 'acme' (dist-acme 1.0), target dict.",
-        "  sink 'acme.kafka', target 'acme_sinks:Kafka'",
         "  stage 'acme.b', target 'acme_stages:Greet'",
         "  stage 'acme.a', target 'acme_stages:Greet'",
+        "  interceptor 'acme.audit', target 'acme_audit:Audit'",
+        "  sink 'acme.kafka', target 'acme_sinks:Kafka'",
         "  tool 'acme.root', target 'math:sqrt'",
+        "  run store 'acme+sqlite', target 'acme_store:open'",
+        "Settings section 'acme' of plugin 'acme' (dist-acme 1.0), target dict.",
+        "  command 'acme.sync', target 'acme_cli:sync'",
+        "  check 'acme.sync', target 'acme_cli:check'",
     ]
     assert (
         host.why("acmee")

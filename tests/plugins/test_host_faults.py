@@ -39,7 +39,8 @@ AT_LOAD = {
         "import nobody_has_this.part",
         load_error(
             "Importing 'dist_bad_plugin' raised ModuleNotFoundError: No module named 'nobody_has_this'",
-            f"Install the package that provides 'nobody_has_this', which dist-bad needs, or {DISABLE}",
+            "Install the package that provides 'nobody_has_this', which dist-bad needs and does not declare, or "
+            f"{DISABLE}",
         ),
     ),
     "is no module": (
@@ -239,8 +240,8 @@ def test_a_hook_that_fails_costs_the_plugin_only_what_that_hook_contributes(site
     assert warned == []
     (status,) = host.report.external
     assert status.reason == (
-        "Hook 'stageflow_sinks' returned an int, where a list of SinkContribution is expected; "
-        "Hook 'stageflow_stages' raised ValueError: boom"
+        "Hook 'stageflow_stages' raised ValueError: boom; "
+        "Hook 'stageflow_sinks' returned an int, where a list of SinkContribution is expected"
     )
     assert len(warned) == 2
 
@@ -312,6 +313,7 @@ def test_metadata_without_a_version_is_no_reason_to_fail(site, warned):
                 "version": None,
                 "state": "loaded",
                 "reason": "Hook API 1",
+                "fix": None,
             }
         ]
     }
@@ -377,15 +379,16 @@ def test_one_module_as_two_plugins_refuses_both(site, warned):
     ]
 
 
-def test_nobody_else_can_be_the_core(site, warned):
-    site.install("core", GOOD)
+@pytest.mark.parametrize("name", ["core", "events", "interceptors", "plugins"])
+def test_nobody_else_can_be_the_core_or_a_section_of_its_configuration(site, warned, name):
+    site.install(name, GOOD)
     host = site.host()
     assert [s.state for s in host.load().plugins] == ["loaded", "conflicting"]
     assert "timeout" in host.interceptors()
     assert warned == [
         (
-            "[SF-PLUGIN-CONFLICT] The plugin name 'core' belongs to Stageflow itself. Where: plugin 'core' "
-            "(dist-core 1.0). What to do: Uninstall dist-core, or ask its authors for another entry-point name. "
+            f"[SF-PLUGIN-CONFLICT] The plugin name '{name}' belongs to Stageflow itself. Where: plugin '{name}' "
+            f"(dist-{name} 1.0). What to do: Uninstall dist-{name}, or ask its authors for another entry-point name. "
             "Docs: docs/reference/errors/SF-PLUGIN-CONFLICT.md"
         )
     ]

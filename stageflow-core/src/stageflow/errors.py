@@ -42,6 +42,8 @@ Branches are drawn by who has to act on the error, not by the module that raises
 
 What only one room raises is defined there, under branches from above::
 
+    stageflow.config.problems
+    └── SettingsError(ConfigurationError, ValueError)  everything wrong with a configuration, at once
     stageflow.context.bags
     ├── DataConflictError(RunError)                 a key of a ContextBag is written twice
     └── OutputConflictError(RunError)               a stage's output is already in the OutputBag
@@ -52,6 +54,8 @@ What only one room raises is defined there, under branches from above::
     └── CyclicDataError(RunError, ValueError)       a value contains itself
     stageflow.context.record
     └── ReadOnlyFieldError(ReadOnlyDataError, AttributeError)  somebody tried to set a field of a record
+    stageflow.deprecations
+    └── RemovedError(ConfigurationError)            something is used whose time has come
     stageflow.events.backpressure
     └── EventSinkClosedError(RunError, RuntimeError)  somebody waits for room in a stopped sink
     stageflow.executors.unpicklable

@@ -58,7 +58,9 @@ class LazyRef:
         module_name, _, attribute = self.target.partition(":")
         try:
             value: Any = import_module(module_name)
-        except (Exception, SystemExit) as exc:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:
             reason = f"the import raised {type(exc).__name__}: {exc}"
             raise LazyImportError(self.target, asked_by=self.asked_by, reason=reason) from exc
         for name in attribute.split("."):

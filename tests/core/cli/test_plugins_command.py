@@ -27,16 +27,17 @@ def test_list_as_json_holds_the_external_plugins(stageflow, install) -> None:
     assert done.returncode == 0
     found = {one["name"]: one for one in json.loads(done.stdout)["plugins"]}
     assert "core" not in found
-    assert found["acme"] | {"reason": ""} == {
+    assert found["acme"] == {
         "name": "acme",
         "distribution": "dist-acme",
         "version": "1.0",
         "state": "loaded",
-        "reason": "",
+        "reason": "Hook API 1",
+        "fix": None,
     }
     assert found["broken"]["state"] == "failed"
     assert "no license" in found["broken"]["reason"]
-    assert done.stderr.count("no license") == 1
+    assert done.stderr == ""  # it is in the answer
 
 
 def test_all_disabled(stageflow, install) -> None:
@@ -133,5 +134,5 @@ def test_a_broken_plugin_and_one_for_another_core(stageflow, install) -> None:
     done = stageflow("doctor", STAGEFLOW_PLUGINS="broken,old")
     assert done.returncode == 1
     assert "Found 2 problems:" in done.stdout
-    assert "plugin 'broken' (dist-broken 1.0) is failed" in done.stdout
+    assert "plugin 'broken' (dist-broken 1.0) has failed" in done.stdout
     assert "dist-old 1.0 needs stageflow-core<1.0, but 2." in done.stdout

@@ -83,7 +83,7 @@ def test_no_command_at_all_shows_the_help(stageflow) -> None:
 
 def test_a_command_of_a_plugin_is_listed_without_its_import_and_runs(stageflow, install, write) -> None:
     install("acme", HELLO)
-    assert "acme.hello  Say hello." in stageflow("--help").stdout  # its module is not even there yet
+    assert "acme.hello  Say hello." in stageflow("--help-all").stdout  # its module is not even there yet
     write(
         "site/acme_commands.py",
         "import click\nhello = click.Command('hello', callback=lambda: click.echo('hi'))\n",
@@ -103,9 +103,19 @@ def test_a_command_whose_target_is_no_command(stageflow, install, write) -> None
 BROKEN = "raise RuntimeError('no license')\n"
 
 
+def test_help_names_plugins_without_their_import(stageflow, install) -> None:
+    install("acme", BROKEN)
+    done = stageflow("--help", STAGEFLOW_PLUGINS="acme")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        "Plugins:\n  acme. 'python -m stageflow.cli --help-all' lists what commands they add." in done.stdout
+    )
+    assert "Plugins:" not in stageflow("--help", STAGEFLOW_DISABLED_PLUGINS="*").stdout
+
+
 def test_a_broken_plugin_is_reported_once_and_help_works(stageflow, install) -> None:
     install("acme", BROKEN)
-    done = stageflow("--help")
+    done = stageflow("--help-all")
     assert done.returncode == 0
     assert "doctor" in done.stdout
     assert done.stderr.count("no license") == 1
@@ -131,7 +141,7 @@ def test_a_command_of_a_broken_plugin_says_why_it_is_not_there(stageflow, instal
     install("acme", BROKEN)
     done = stageflow("acme.hello")
     assert done.returncode == 1
-    assert "its plugin is failed" in done.stderr
+    assert "plugin 'acme' (dist-acme 1.0) has failed: " in done.stderr
 
 
 def test_strict_plugins_stop_a_run_but_not_help_and_not_doctor(stageflow, install, greeting) -> None:

@@ -4,149 +4,132 @@ from __future__ import annotations
 
 import platform
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from stageflow.cli import options
-from stageflow.cli.installation import read_installation
+from stageflow.cli.diagnosis import diagnose
+from stageflow.cli.finding import Finding
 from stageflow.cli.jsonable import dump
-from stageflow.cli.output import put, reserved_stdout
-from stageflow.cli.program import FAILED, OK
+from stageflow.cli.output import put
+from stageflow.cli.program import FAILED, OK, unloaded_host
 from stageflow.cli.terminal import coloured
-from stageflow.errors import StageflowError
-from stageflow.plugins.discovery import CORE_DISTRIBUTION
-from stageflow.plugins.report import PluginState
+from stageflow.config.problems import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from stageflow.cli.installation import Installation
+    from stageflow.cli.diagnosis import Diagnosis
     from stageflow.cli.session import Session
-    from stageflow.plugins.contributions import CheckContribution
-    from stageflow.plugins.host import PluginHost
-    from stageflow.plugins.registry import Entry
-    from stageflow.plugins.report import PluginStatus
+    from stageflow.plugins.trial import Trial
 
 __all__ = ["command"]
 
-
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
-    """Something that is wrong, and what to do about it."""
-
-    message: str
-    fix: str
-
-
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """A check that a plugin contributes, and what it said."""
-
-    name: str
-    summary: str
-    problem: str
+_LIMIT: Final = 10.0
 
 
 @click.command("doctor")
+@click.option(
+    "--import-timeout",
+    type=float,
+    default=_LIMIT,
+    show_default=True,
+    metavar="SECONDS",
+    callback=options.seconds,
+    help="How long the import of a plugin may take.",
+)
 @options.as_json
 @options.verbose
 @click.pass_obj
-def command(session: Session) -> int:
+def command(session: Session, import_timeout: float) -> int:
     """Check the installation: versions, plugins, extras, and what plugins themselves check.
 
-    Exits with 1 if something is wrong.
+    Each plugin is first imported in a process of its own, with a time limit, so that one that hangs or ends the
+    process is named. Exits with 1 if something is wrong; a warning alone is not.
     """
-    host = session.host
-    report = host.report
-    found = read_installation(
-        CORE_DISTRIBUTION, {status.candidate.distribution for status in report.external}
-    )
-    with reserved_stdout():
-        checks = [_checked(entry) for entry in host.checks().values()]
-    problems = list(_problems(host, found, checks))
-    if session.as_json:
-        put(dump(_record(host, found, checks, problems)))
-    else:
-        _show(report.plugins, found, checks, problems)
-    return FAILED if problems else OK
-
-
-def _checked(entry: Entry[CheckContribution]) -> Check:
-    """Make one check; a check that breaks has found something too."""
-    contribution = entry.contribution
+    wrong: list[Finding] = []
     try:
-        said: object = entry.resolve()()
-    except StageflowError as error:
-        problem = error.what
-    except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever it raises is what it found
-        problem = f"the check itself raised {type(exc).__name__}: {exc}"
+        host = unloaded_host(session)
+    except SettingsError as error:
+        # It is not known which plugins may be imported: none is.
+        wrong = [Finding(message=error.what, fix=error.fix)]
+        host = session.core_host
+    found = diagnose(host, import_timeout=import_timeout, wrong=wrong)
+    if session.as_json:
+        put(dump(_record(found)))
     else:
-        problem = "" if said is None else " ".join(str(said).split())
-    return Check(name=contribution.key, summary=contribution.summary, problem=problem)
+        _show(found)
+    return FAILED if found.problems else OK
 
 
-def _problems(host: PluginHost, found: Installation, checks: list[Check]) -> Iterator[Problem]:
-    for status in host.report.plugins:
-        if status.state not in (PluginState.LOADED, PluginState.DISABLED):
-            yield Problem(
-                message=f"{status.candidate.provenance} is {status.state}: {status.reason}", fix=status.fix
-            )
-    for skew in found.skews:
-        yield Problem(message=skew, fix="Install both in one call of pip, so that it finds versions that fit")
-    for check in checks:
-        if check.problem:
-            yield Problem(message=f"Check {check.name!r}: {check.problem}", fix="")
-
-
-def _record(
-    host: PluginHost, found: Installation, checks: list[Check], problems: list[Problem]
-) -> dict[str, Any]:
+def _record(found: Diagnosis) -> dict[str, Any]:
+    core, siblings = found.installed.core, found.installed.siblings
     return {
-        "status": "failed" if problems else "ok",
+        "status": "failed" if found.problems else "ok",
         "python": {
             "version": platform.python_version(),
             "executable": sys.executable,
             "platform": sys.platform,
         },
-        "core": {"name": found.core.name, "version": found.core.version},
-        "siblings": [{"name": one.name, "version": one.version} for one in found.siblings],
+        "core": {"name": core.name, "version": core.version},
+        "siblings": [{"name": one.name, "version": one.version} for one in siblings],
         "extras": [
-            {"name": one.name, "installed": not one.missing, "missing": one.missing} for one in found.extras
+            {"name": one.name, "installed": not one.missing, "missing": one.missing}
+            for one in found.installed.extras
         ],
-        **host.report.to_dict(builtin=True),
+        **found.report.to_dict(builtin=True),
+        "imports": [_import_record(one) for one in found.trials],
         "checks": [
-            {"name": one.name, "summary": one.summary, "problem": one.problem or None} for one in checks
+            {"name": one.name, "summary": one.summary, "problem": one.problem or None} for one in found.checks
         ],
-        "problems": [{"message": one.message, "fix": one.fix} for one in problems],
+        "problems": [{"message": one.message, "fix": one.fix} for one in found.problems],
+        "warnings": [{"message": one.message, "fix": one.fix} for one in found.warnings],
     }
 
 
-def _show(
-    plugins: tuple[PluginStatus, ...], found: Installation, checks: list[Check], problems: list[Problem]
-) -> None:
+def _import_record(trial: Trial) -> dict[str, Any]:
+    return {
+        "plugin": trial.candidate.name,
+        "distribution": trial.candidate.distribution,
+        "ended": trial.fatal is None,
+        "seconds": trial.seconds,
+        "modules": sum(trial.modules.values()),
+        "packages": dict(trial.modules),
+        "effects": trial.effects,
+        "patches": trial.patches,
+    }
+
+
+def _show(found: Diagnosis) -> None:
+    installed = found.installed
     _section("Python", [f"{platform.python_version()} on {platform.platform()}", sys.executable])
-    versions = [found.core, *found.siblings]
+    versions = [installed.core, *installed.siblings]
     _section("Versions", _aligned([(one.name, one.version or "unknown") for one in versions]))
     extras = [
         (one.name, f"not installed: pip install 'stageflow-core[{one.name}]'" if one.missing else "installed")
-        for one in found.extras
+        for one in installed.extras
     ]
     _section("Extras", _aligned(extras))
-    _section("Plugins", _aligned([(one.candidate.name, one.state.value, one.reason) for one in plugins]))
-    if checks:
-        _section("Checks", _aligned([(one.name, one.problem or "fine", one.summary) for one in checks]))
-    if not problems:
+    cost = {one.candidate: f"{one.seconds * 1000:.0f} ms" for one in found.trials if one.seconds is not None}
+    plugins = found.report.plugins
+    rows = [(one.candidate.name, one.state.value, cost.get(one.candidate, ""), one.reason) for one in plugins]
+    _section("Plugins", _aligned(rows))
+    if found.checks:
+        _section("Checks", _aligned([(one.name, one.problem or "fine", one.summary) for one in found.checks]))
+    _numbered(found.warnings, "warning", "yellow")
+    if found.problems:
+        _numbered(found.problems, "problem", "red")
+    else:
         put(_styled("Nothing is wrong.", "green"))
-        return
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    put(_styled(f"Found {count}:", "red"))
-    for number, problem in enumerate(problems, 1):
-        fix = f" What to do: {problem.fix}." if problem.fix else ""
-        put(f"  {number}. {problem.message}.{fix}")
+
+
+def _numbered(findings: Sequence[Finding], noun: str, colour: str) -> None:
+    if findings:
+        count = f"1 {noun}" if len(findings) == 1 else f"{len(findings)} {noun}s"
+        put(_styled(f"Found {count}:", colour))
+    for number, finding in enumerate(findings, 1):
+        put(f"  {number}. {finding}")
 
 
 def _section(title: str, lines: list[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from stageflow.cli.terminal import coloured
+from stageflow.config.problems import SettingsError
 from stageflow.errors import (
     ConfigurationError,
     PipelineCancelled,
@@ -89,6 +90,8 @@ def error_record(error: StageflowError) -> dict[str, Any]:
     }
     if isinstance(error, PipelineValidationError) and error.problems:
         record["problems"] = error.to_dict()["problems"]
+    if isinstance(error, SettingsError):
+        record["problems"] = [problem.to_dict() for problem in error.problems]
     return record
 
 
@@ -143,7 +146,8 @@ def _fix(error: StageflowError, *, verbose: bool = False) -> str:
 
 
 def _paragraph(error: StageflowError, *, colour: bool, verbose: bool) -> str:
-    if isinstance(error, PipelineValidationError) and error.problems:
+    listed = isinstance(error, PipelineValidationError) and bool(error.problems)
+    if listed or (isinstance(error, SettingsError) and len(error.problems) > 1):
         return _red_code(str(error), error.code, colour=colour)
     shown = StageflowError(error.what, where=_where(error), fix=_fix(error, verbose=verbose), code=error.code)
     text = _red_code(str(shown), error.code, colour=colour)

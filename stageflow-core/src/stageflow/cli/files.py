@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from stageflow.errors import ConfigurationError
@@ -31,6 +32,8 @@ def write_whole(path: Path, text: str) -> None:
         beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
         try:
             with beside.open("x", encoding="utf-8", newline="\n") as file:
+                if place.exists():  # before there is anything to read: a file may hold secrets
+                    shutil.copymode(place, beside)
                 file.write(text)
             beside.replace(place)
         finally:

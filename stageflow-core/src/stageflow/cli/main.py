@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from stageflow.extras import require_extra
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main"]
-
-_NEEDED = ("click", "packaging", "rich")
 
 
 def main(arguments: Sequence[str] | None = None, *, program_name: str = "stageflow") -> int:
@@ -21,30 +21,10 @@ def main(arguments: Sequence[str] | None = None, *, program_name: str = "stagefl
         program_name: What the program is called in its help.
     """
     try:
-        _require_extra()
+        require_extra("cli", "click", "packaging", "rich", "tomlkit", feature="The stageflow command")
     except ImportError as exc:
         print(exc, file=sys.stderr)
         return 1
     from stageflow.cli.program import execute
 
     return execute(sys.argv[1:] if arguments is None else arguments, program_name=program_name)
-
-
-def _require_extra() -> None:
-    """Look for what the program needs, without importing it.
-
-    Raises:
-        MissingExtraError: It is not there.
-    """
-    from importlib.util import find_spec
-
-    for name in _NEEDED:
-        try:
-            found = find_spec(name) is not None
-        except ValueError:  # what sys.modules holds under this name is no module
-            found = False
-        if not found:
-            from stageflow.errors import MissingExtraError
-
-            feature = f"The stageflow command (which needs {name!r})"
-            raise MissingExtraError(feature, extra="cli")

@@ -13,7 +13,17 @@ from stageflow.cli.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["as_json", "not_dash", "output_file", "seconds", "set_pairs", "target_argument", "verbose"]
+__all__ = [
+    "as_json",
+    "config_file",
+    "no_plugins",
+    "not_dash",
+    "output_file",
+    "seconds",
+    "set_pairs",
+    "target_argument",
+    "verbose",
+]
 
 
 def _note_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click calls it
@@ -23,6 +33,16 @@ def _note_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:  # 
 
 def _note_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click calls it
     ctx.ensure_object(Session).verbose = value
+    return value
+
+
+def _note_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
+    ctx.ensure_object(Session).config_file = value
+    return value
+
+
+def _note_no_plugins(ctx: click.Context, _: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click calls it
+    ctx.ensure_object(Session).no_plugins = value
     return value
 
 
@@ -43,6 +63,25 @@ verbose: Final = click.option(
     expose_value=False,
     callback=_note_verbose,
     help="Show the traceback of an error.",
+)
+
+
+config_file: Final = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=_note_config,
+    help="Read this file as the configuration, in place of the nearest stageflow.toml and pyproject.toml.",
+)
+no_plugins: Final = click.option(
+    "--no-plugins",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_note_no_plugins,
+    help="Load no plugin but the core's own.",
 )
 
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import click
 
+from stageflow.cli import options
 from stageflow.cli.failure import as_stageflow_error, error_record, leaves, show_error
 from stageflow.cli.interruption import INTERRUPTED
 from stageflow.cli.jsonable import dump
-from stageflow.cli.output import finish, forget_stdout
+from stageflow.cli.output import finish, forget_stdout, reserved_stdout
 from stageflow.cli.session import Session
 from stageflow.cli.terminal import prepare_streams
 from stageflow.errors import ContributionNotFoundError, PluginError, close_matches
@@ -22,13 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from stageflow.plugins.contributions import CommandContribution
+    from stageflow.plugins.host import PluginHost
     from stageflow.plugins.registry import Registry
 
-__all__ = ["FAILED", "OK", "PROGRAM", "USAGE", "Program", "execute"]
+__all__ = ["FAILED", "OK", "PROGRAM", "USAGE", "Program", "execute", "unloaded_host"]
 
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
+
+_EVERYBODY: Final = f"{__name__}.everybody"
+_NAMED: Final = 10
 
 _EPILOG: Final = (
     "Exit codes: 0 it went well; 1 it failed; 2 the command line is wrong; 130 it was interrupted "
@@ -42,7 +47,7 @@ class Program(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names: the core's in its own order, then those of plugins."""
-        return list(_all_commands(ctx))
+        return list(_all_commands(ctx.ensure_object(Session)))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command; None if nobody contributes it."""
@@ -50,12 +55,13 @@ class Program(click.Group):
         # The core's own first: they run without the import of a single plugin, unless they want plugins.
         registry = session.core_host.commands()
         if cmd_name not in registry:
-            registry = session.host.commands()
+            registry = _all_commands(session)
             if cmd_name not in registry:
                 _explain_broken(registry, cmd_name)
                 return None
         entry = registry[cmd_name]
-        command: object = entry.resolve()
+        with reserved_stdout():  # what a module prints while it is imported is no result
+            command: object = entry.resolve()
         if not isinstance(command, click.Command):
             what = f"The target of {entry} is {command!r}, which is no click command"
             fix = "Decorate the function with @click.command(), and name it in the contribution"
@@ -69,16 +75,38 @@ class Program(click.Group):
         """Find the command, and say what is near where there is none of that name."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            hint = close_matches(name, self.list_commands(ctx)) or "'stageflow --help' lists the commands."
+            hint = (
+                close_matches(name, self.list_commands(ctx)) or "'stageflow --help-all' lists the commands."
+            )
             msg = f"No such command {name!r}. {hint}"
             raise click.UsageError(msg, ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands with their summaries, without importing them."""
-        rows = [(name, entry.contribution.summary) for name, entry in _all_commands(ctx).items()]
+        """List the core's commands, and name the plugins; or, with ``--help-all``, list everybody's commands.
+
+        The names of plugins are in the metadata of what is installed, so that help imports none of them.
+        """
+        session = ctx.ensure_object(Session)
+        everybody = bool(ctx.meta.get(_EVERYBODY))
+        commands = _all_commands(session) if everybody else session.core_host.commands()
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl([(name, entry.contribution.summary) for name, entry in commands.items()])
+        plugins = [] if everybody else _installed_plugins(session)
+        if plugins:
+            names = ", ".join(plugins[:_NAMED])
+            more = f" and {len(plugins) - _NAMED} more" if len(plugins) > _NAMED else ""
+            with formatter.section("Plugins"):
+                formatter.write_text(
+                    f"{names}{more}. '{ctx.command_path} --help-all' lists what commands they add."
+                )
+
+
+def _print_all(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click calls it
+    if wanted and not ctx.resilient_parsing:
+        ctx.meta[_EVERYBODY] = True
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click calls it
@@ -99,6 +127,16 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     callback=_print_version,
     help="Show the version and exit.",
 )
+@click.option(
+    "--help-all",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_all,
+    help="Show this message with the commands of plugins and exit.",
+)
+@options.config_file
+@options.no_plugins
 def _program() -> None:
     """Run, draw and check Stageflow pipelines."""
 
@@ -124,8 +162,10 @@ def execute(arguments: Sequence[str], *, program_name: str = "stageflow") -> int
     except click.ClickException as exc:
         exc.show()
         return exc.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        print("Interrupted.", file=sys.stderr)
+    except (click.Abort, KeyboardInterrupt) as exc:
+        # click puts its own exception in the place of Python's.
+        notes: list[str] = getattr(exc.__cause__ or exc, "__notes__", [])
+        print(" ".join(["Interrupted.", *notes]), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         forget_stdout()
@@ -151,8 +191,35 @@ def _terminable() -> Generator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _all_commands(ctx: click.Context) -> Registry[CommandContribution]:
-    return ctx.ensure_object(Session).host.commands()
+def _all_commands(session: Session) -> Registry[CommandContribution]:
+    with reserved_stdout():  # what a plugin prints while it is imported is no result
+        return session.host.commands()
+
+
+def _installed_plugins(session: Session) -> list[str]:
+    from stageflow.cli.silence import reported_once
+    from stageflow.config.problems import SettingsError
+
+    with reported_once():  # of help, nobody wants to know what is wrong
+        try:
+            host = unloaded_host(session)
+        except SettingsError:
+            return []
+        return sorted({candidate.name for candidate in host.candidates})
+
+
+def unloaded_host(session: Session) -> PluginHost:
+    """Return a host of what the configuration wants, of which nothing is imported yet; never a strict one.
+
+    Args:
+        session: The call of the program.
+
+    Raises:
+        SettingsError: Something is wrong with the configuration.
+    """
+    from stageflow.plugins.composition import compose_host
+
+    return compose_host(session.config, disabled=("*",) if session.no_plugins else (), strict=False)
 
 
 def _explain_broken(registry: Registry[CommandContribution], name: str) -> None:

@@ -96,7 +96,8 @@ def command(
     input_text = read_input(text, file)
     with reserved_stdout():
         found = one_pipeline(target)
-        app = session.app(plugins=not no_plugins)
+        session.no_plugins = session.no_plugins or no_plugins
+        app = session.app()
         outcome = conduct(
             app, found, show_progress=not quiet, input_text=input_text, metadata=metadata, timeout=timeout
         )

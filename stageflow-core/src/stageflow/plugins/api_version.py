@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stageflow.errors import PluginApiError
+from stageflow.errors import PluginApiError, shown
 
 if TYPE_CHECKING:
     from stageflow.plugins.provenance import Provenance
@@ -38,8 +38,9 @@ def check_api_version(
     if stated is None:
         # Version 1 had no predecessor, so a plugin that states nothing can only mean 1.
         return 1
-    if not isinstance(stated, int) or isinstance(stated, bool):
-        what = f"{API_ATTRIBUTE} is {stated!r}, where a whole number is expected"
+    # The exact type: a bool is no version, and a subclass may compare and print as it likes.
+    if type(stated) is not int:
+        what = f"{API_ATTRIBUTE} is {shown(stated)}, where a whole number is expected"
         fix = f"Write {API_ATTRIBUTE} = {newest} in {provenance.module}"
     elif stated > newest:
         what = f"It is written for hook API {stated}; this core speaks {_range(oldest, newest)}"

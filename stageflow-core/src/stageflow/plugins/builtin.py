@@ -7,15 +7,18 @@ from stageflow.plugins.contributions import (
     CommandContribution,
     ExecutorContribution,
     InterceptorContribution,
+    SettingsContribution,
     SinkContribution,
 )
 from stageflow.plugins.markers import hookimpl
+from stageflow.plugins.names import CORE_SECTIONS
 
 __all__ = [
     "stageflow_api_version",
     "stageflow_commands",
     "stageflow_executors",
     "stageflow_interceptors",
+    "stageflow_settings",
     "stageflow_sinks",
 ]
 
@@ -67,6 +70,17 @@ def stageflow_executors() -> list[ExecutorContribution]:
 
 
 @hookimpl
+def stageflow_settings() -> list[SettingsContribution]:
+    """Contribute the sections of the core: plugins, interceptors and where events go."""
+    return [
+        SettingsContribution(
+            section=section, model=f"stageflow.config.sections:{section.capitalize()}Settings"
+        )
+        for section in CORE_SECTIONS
+    ]
+
+
+@hookimpl
 def stageflow_commands() -> list[CommandContribution]:
     """Contribute the commands of the ``stageflow`` program."""
     return [
@@ -76,6 +90,7 @@ def stageflow_commands() -> list[CommandContribution]:
             ("graph", "Draw a pipeline as a tree, Mermaid, DOT or SVG."),
             ("lint", "Check pipelines without running them."),
             ("plugins", "List the installed plugins, and say where a name comes from."),
+            ("config", "Show the configuration, and where each value comes from."),
             ("doctor", "Check the installation and say what to repair."),
         )
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stageflow.errors import ContributionConflictError
-from stageflow.plugins.names import CORE
+from stageflow.plugins.names import CORE, CORE_SECTIONS
 from stageflow.plugins.policy import keep_one
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def find_conflicts(candidates: Iterable[Candidate]) -> Mapping[int, Contribution
     """Return the error of each candidate that must not be loaded, by its position among *candidates*.
 
     Both claimants are refused and named, so that which one wins never depends on an order; they share one
-    error. The name of the built-in plugin is nobody else's.
+    error. The name of the built-in plugin and those of the core's sections of the configuration are nobody else's.
 
     ```python
     from stageflow.plugins.conflicts import find_conflicts
@@ -35,7 +35,7 @@ def find_conflicts(candidates: Iterable[Candidate]) -> Mapping[int, Contribution
     found = list(candidates)
     errors: dict[int, ContributionConflictError] = {}
     for position, candidate in enumerate(found):
-        if candidate.name == CORE:
+        if candidate.name in (CORE, *CORE_SECTIONS):
             errors[position] = _reserved(candidate)
     for attribute in ("name", "module"):
         groups: dict[str, list[int]] = {}
@@ -51,7 +51,7 @@ def find_conflicts(candidates: Iterable[Candidate]) -> Mapping[int, Contribution
 
 def _reserved(candidate: Candidate) -> ContributionConflictError:
     return ContributionConflictError(
-        f"The plugin name {CORE!r} belongs to Stageflow itself",
+        f"The plugin name {candidate.name!r} belongs to Stageflow itself",
         plugin=candidate.name,
         distribution=candidate.provenance.release,
         fix=f"Uninstall {candidate.distribution}, or ask its authors for another entry-point name",

@@ -273,8 +273,8 @@ def stageflow_settings(context: PluginContext) -> Iterable[SettingsContribution]
 def stageflow_commands(context: PluginContext) -> Iterable[CommandContribution | CheckContribution]:
     """Contribute commands of the ``stageflow`` program, and checks of ``stageflow doctor``.
 
-    Called when the program builds its help, and by ``doctor``. The target is imported only when the command
-    or the check runs.
+    Called by ``stageflow --help-all``, for a command that is not the core's, and by ``doctor``. The target is
+    imported only when the command or the check runs.
 
     Args:
         context: What the core tells the plugin.

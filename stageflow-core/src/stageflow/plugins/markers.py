@@ -7,12 +7,14 @@ test compares the two.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-__all__ = ["PROJECT", "hookimpl", "hookspec"]
+    from stageflow.deprecations import Deprecation
+
+__all__ = ["PROJECT", "deprecation_of", "hookimpl", "hookspec"]
 
 PROJECT: Final = "stageflow"
 """The entry-point group, and the prefix of every hook and mark."""
@@ -62,8 +64,37 @@ def hookimpl(
     return mark if function is None else mark(function)
 
 
-def hookspec(function: F, /) -> F:
-    """Mark a function as the specification of a hook; only ``hookspecs`` uses it."""
-    options = {"firstresult": False, "historic": False, "warn_on_impl": None, "warn_on_impl_args": None}
-    setattr(function, f"{PROJECT}_spec", options)
-    return function
+@overload
+def hookspec(function: F, /) -> F: ...
+@overload
+def hookspec(*, deprecated: Deprecation) -> Callable[[F], F]: ...
+def hookspec(function: F | None = None, /, *, deprecated: Deprecation | None = None) -> F | Callable[[F], F]:
+    """Mark a function as the specification of a hook; only ``hookspecs`` uses it.
+
+    Args:
+        function: The function, when the mark is used without parentheses.
+        deprecated: Why nobody should implement the hook any more. A plugin that does is warned about while it is
+            registered; once the removal is due, it is refused.
+    """
+
+    def mark(marked: F) -> F:
+        options = {
+            "firstresult": False,
+            "historic": False,
+            "warn_on_impl": None if deprecated is None else deprecated.warning(),
+            "warn_on_impl_args": None,
+        }
+        setattr(marked, f"{PROJECT}_spec", options)
+        return marked
+
+    return mark if function is None else mark(function)
+
+
+def deprecation_of(hook: Callable[..., object]) -> Deprecation | None:
+    """Return why a hook is deprecated, as its specification says it; None where it is not.
+
+    Args:
+        hook: The specification.
+    """
+    options: Mapping[str, Any] = getattr(hook, f"{PROJECT}_spec", {})
+    return getattr(options.get("warn_on_impl"), "deprecation", None)

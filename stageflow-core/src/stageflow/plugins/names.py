@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["CORE", "GRAMMAR", "canonical", "is_bare", "is_name", "is_scheme", "owner_of"]
+__all__ = ["CORE", "CORE_SECTIONS", "GRAMMAR", "canonical", "is_bare", "is_name", "is_scheme", "owner_of"]
 
 CORE: Final = "core"
 """The name of the built-in plugin, which alone may contribute bare names."""
+
+CORE_SECTIONS: Final = ("events", "interceptors", "plugins")
+"""The sections of the configuration that belong to the core, so that no plugin can have one of that name."""
 
 GRAMMAR: Final = "lower-case letters, digits, '-' and '_', starting with a letter"
 """What one part of a name may look like, for messages."""

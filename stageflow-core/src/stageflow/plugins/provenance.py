@@ -33,9 +33,14 @@ class Provenance:
     module: str
     """The plugin module that the entry point names."""
 
+    file: str = ""
+    """The file of a project's own plugin, which no distribution brings; else empty."""
+
     @property
     def release(self) -> str:
-        """The distribution with its version, as ``stageflow-acme 1.2``."""
+        """The distribution with its version, as ``stageflow-acme 1.2``; of a project's own plugin, its file."""
+        if self.file:
+            return f"project file {self.file}"
         return f"{self.distribution} {self.version or '(version unknown)'}"
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar, final, overload
 
 from stageflow.errors import ContributionConflictError, ContributionNotFoundError, close_matches
+from stageflow.extras import extra_of_plugin
 from stageflow.plugins.contributions import Contribution
 from stageflow.plugins.policy import keep_one
 
@@ -123,6 +124,10 @@ class Registry(Mapping[str, Entry[T]]):
         return f"Registry({self.noun!r}, {list(self._entries)!r})"
 
     def _not_found(self, name: str) -> ContributionNotFoundError:
+        extra = extra_of_plugin(name.partition(".")[0])
+        if extra is not None:
+            what = f"No {self.noun} is named {name!r}: it would come with the extra {extra!r}"
+            return ContributionNotFoundError(what, fix=f"Run: pip install 'stageflow-core[{extra}]'")
         fix = "Install the plugin that contributes it; 'stageflow plugins list' shows what is installed"
         hint = close_matches(name, self._entries)
         return ContributionNotFoundError(f"No {self.noun} is named {name!r}", fix=hint or fix)

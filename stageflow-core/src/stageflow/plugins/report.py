@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stageflow.plugins.discovery import Candidate
     from stageflow.plugins.registry import Registry
 
-__all__ = ["LoadReport", "PluginState", "PluginStatus"]
+__all__ = ["LoadReport", "PluginState", "PluginStatus", "sentence"]
 
 
 @final
@@ -41,6 +41,11 @@ class PluginState(StrEnum):
 
     FAILED = "failed"
     """Its import, its hooks or what they returned broke the contract."""
+
+    @property
+    def predicate(self) -> str:
+        """The state, as what is said of a plugin: ``is loaded``, ``has failed``."""
+        return "has failed" if self is PluginState.FAILED else f"is {self.value}"
 
 
 @final
@@ -84,11 +89,12 @@ class PluginStatus:
             "version": self.candidate.version,
             "state": self.state.value,
             "reason": self.reason,
+            "fix": self.fix or None,
         }
 
     def __str__(self) -> str:
-        text = f"{self.candidate.provenance} is {self.state}: {self.reason}."
-        return f"{text} What to do: {self.fix}." if self.fix else text
+        text = f"{self.candidate.provenance} {self.state.predicate}: {sentence(self.reason)}"
+        return f"{text} What to do: {sentence(self.fix)}" if self.fix else text
 
 
 _STATE_OF: Final[Mapping[type[PluginError], PluginState]] = {
@@ -115,6 +121,9 @@ class LoadReport:
 
     plugins: tuple[PluginStatus, ...]
     """The plugins: the built-in one first, then by distribution and name."""
+
+    notices: tuple[str, ...] = ()
+    """Sentences about names that are nobody's, in lists of plugins and in what interceptors wish."""
 
     @property
     def external(self) -> tuple[PluginStatus, ...]:
@@ -147,7 +156,7 @@ class LoadReport:
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
             lines.append("  ".join([*cells, status.reason]).rstrip())
             if status.fix:
-                lines.append(f"    What to do: {status.fix}.")
+                lines.append(f"    What to do: {sentence(status.fix)}")
         return "\n".join(lines)
 
     def explain(self, noun: str, name: str, known: Iterable[str] = ()) -> ContributionNotFoundError | None:
@@ -165,9 +174,9 @@ class LoadReport:
         broken = [status for status in owners if status.state is not PluginState.LOADED]
         owner = (broken or owners)[0]
         origin = owner.candidate.provenance
-        what = f"No {noun} is named {name!r}: its plugin is {owner.state}"
+        what = f"No {noun} is named {name!r}: {origin} {owner.state.predicate}"
         if broken:
-            what += f" ({owner.reason})"
+            what += f": {owner.reason}"
             fix = owner.fix
         else:
             names = list(known)
@@ -201,6 +210,19 @@ class LoadReport:
             or "'stageflow plugins list' shows what is installed."
         )
         return f"No plugin is named {name!r}, and none contributes that name. {hint}"
+
+
+def sentence(text: str) -> str:
+    """Return *text* with a full stop, if it has no other end.
+
+    ```python
+    from stageflow.plugins.report import sentence
+
+    print(sentence("Install it"), sentence("Did you mean 'acme'?"))
+    #> Install it. Did you mean 'acme'?
+    ```
+    """
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _contributed(name: str, registry: Registry[Any]) -> Iterable[str]:

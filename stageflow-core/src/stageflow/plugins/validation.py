@@ -8,9 +8,10 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from stageflow.errors import ContributionInvalidError
+from stageflow.plugins import hookspecs
 from stageflow.plugins.hookspecs import HOOKS
 from stageflow.plugins.loading import load_error
-from stageflow.plugins.markers import PROJECT
+from stageflow.plugins.markers import PROJECT, deprecation_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -42,7 +43,7 @@ def check_hooks(module: ModuleType, candidate: Candidate) -> frozenset[str]:
         if isinstance(marks, Mapping):
             options = cast("Mapping[str, Any]", marks)
             hook = options.get("specname") or name
-            problem = _hook_problem(hook, value, options)
+            problem = _removal(hook) or _hook_problem(hook, value, options)
             if problem is not None:
                 problems.append(problem)
             elif hook in HOOKS:
@@ -53,6 +54,13 @@ def check_hooks(module: ModuleType, candidate: Candidate) -> frozenset[str]:
         what, fix = ("; ".join(dict.fromkeys(texts)) for texts in zip(*problems, strict=True))
         raise load_error(candidate, what, fix=fix)
     return frozenset(hooks)
+
+
+def _removal(hook: str) -> tuple[str, str] | None:
+    """Return what is wrong with an implementation of a hook whose removal is due, and how to mend it."""
+    deprecation = deprecation_of(getattr(hookspecs, hook)) if hook in HOOKS else None
+    removed = None if deprecation is None else deprecation.due()
+    return None if removed is None else (removed.what, removed.fix)
 
 
 def _hook_problem(hook: str, function: Any, options: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -96,7 +104,7 @@ def check_result(hook: str, results: Iterable[object], provenance: Provenance) -
 
     Args:
         hook: The hook.
-        results: What its implementations in one plugin returned, without None.
+        results: What its implementations in one plugin returned.
         provenance: The plugin.
 
     Raises:
@@ -105,10 +113,9 @@ def check_result(hook: str, results: Iterable[object], provenance: Provenance) -
     """
     wanted = HOOKS[hook]
     records: dict[tuple[str, str], Contribution] = {}
-    answers = list(results)
-    if not answers:
-        raise invalid(hook, "returned None", provenance, fix="Return a list; an empty one for nothing")
-    for answer in answers:
+    for answer in results:
+        if answer is None:
+            raise invalid(hook, "returned None", provenance, fix="Return a list; an empty one for nothing")
         for record in _listed(answer, hook, provenance):
             if not isinstance(record, wanted):
                 what = f"returned a list with {_article(record)}, where {_expected(hook)} is expected"

@@ -9,10 +9,12 @@ import click
 
 from stageflow.cli import options
 from stageflow.cli.jsonable import dump
-from stageflow.cli.output import put
+from stageflow.cli.output import put, reserved_stdout
 from stageflow.cli.program import FAILED, OK
+from stageflow.cli.silence import reported_once
 from stageflow.cli.terminal import coloured
 from stageflow.errors import ContributionNotFoundError, close_matches
+from stageflow.plugins.report import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from stageflow.plugins.contributions import Contribution
     from stageflow.plugins.host import PluginHost
     from stageflow.plugins.registry import Entry, Registry
-    from stageflow.plugins.report import PluginStatus
+    from stageflow.plugins.report import LoadReport, PluginStatus
 
 __all__ = ["list_plugins", "show", "why"]
 
@@ -34,13 +36,15 @@ _COLOURS = {"loaded": "green", "disabled": "yellow"}
 @click.pass_obj
 def list_plugins(session: Session) -> int:
     """List the installed plugins with their state, and the reason for it."""
-    report = session.host.report
+    _, report = _hosted(session)
     if session.as_json:
-        put(dump(report.to_dict()))
+        put(dump({**report.to_dict(), "notices": report.notices}))
         return OK
     put(_with_colour(report.render(builtin=True)))
     if not report.external:
         put("No other plugins are installed.")
+    for notice in report.notices:
+        put(f"Note: {notice}")
     return OK
 
 
@@ -51,10 +55,10 @@ def list_plugins(session: Session) -> int:
 @click.pass_obj
 def show(session: Session, name: str) -> int:
     """Show the plugin NAME and everything that it contributes."""
-    host = session.host
-    statuses = host.report.named(name)
+    host, report = _hosted(session)
+    statuses = report.named(name)
     if not statuses:
-        known = [status.candidate.name for status in host.report.plugins]
+        known = [status.candidate.name for status in report.plugins]
         fix = close_matches(name, known) or f"Installed are {', '.join(map(repr, known))}"
         msg = f"No plugin is named {name!r}"
         raise ContributionNotFoundError(msg, fix=fix)
@@ -63,9 +67,9 @@ def show(session: Session, name: str) -> int:
         return OK
     for status in statuses:
         put(f"{status.candidate.provenance}\n  state: {status.state}\n  module: {status.candidate.module}")
-        put(f"  reason: {status.reason}")
+        put(f"  reason: {sentence(status.reason)}")
         if status.fix:
-            put(f"  what to do: {status.fix}")
+            put(f"  what to do: {sentence(status.fix)}")
         for registry, entry in _contributed(host, status):
             summary = getattr(entry.contribution, "summary", "")
             put(f"  {registry.noun} {entry.contribution.key}{f' - {summary}' if summary else ''}")
@@ -82,9 +86,9 @@ def why(session: Session, name: str) -> int:
 
     NAME is a plugin or anything that plugins contribute: a stage, an interceptor, a command and so on.
     """
-    host = session.host
+    host, report = _hosted(session)
     explanation = host.why(name)
-    known = bool(host.report.named(name)) or any(name in registry for registry in _registries(host))
+    known = bool(report.named(name)) or any(name in registry for registry in host.registries())
     if session.as_json:
         put(dump({"name": name, "found": known, "explanation": explanation}))
     elif known:
@@ -94,25 +98,20 @@ def why(session: Session, name: str) -> int:
     return OK if known else FAILED
 
 
-def _registries(host: PluginHost) -> tuple[Registry[Any], ...]:
-    return (
-        host.stages(),
-        host.interceptors(),
-        host.sinks(),
-        host.tools(),
-        host.executors(),
-        host.run_stores(),
-        host.settings(),
-        host.commands(),
-        host.checks(),
-    )
+def _hosted(session: Session) -> tuple[PluginHost, LoadReport]:
+    """Return the host after all is asked for; what a plugin prints meanwhile is no result.
+
+    What is wrong with plugins is in the report, so that it is not said on standard error as well.
+    """
+    with reserved_stdout(), reported_once():
+        return session.host, session.host.report
 
 
 def _contributed(
     host: PluginHost, status: PluginStatus
 ) -> Iterator[tuple[Registry[Any], Entry[Contribution]]]:
     """Yield what one plugin contributes, each with the registry it is in."""
-    for registry in _registries(host):
+    for registry in host.registries():
         for entry in registry.values():
             if entry.provenance == status.candidate.provenance:
                 yield registry, entry
@@ -128,8 +127,7 @@ def _record(status: PluginStatus, host: PluginHost) -> dict[str, Any]:
         }
         for registry, entry in _contributed(host, status)
     ]
-    module, fix = status.candidate.module, status.fix
-    return {**status.to_dict(), "module": module, "fix": fix, "contributions": contributions}
+    return {**status.to_dict(), "module": status.candidate.module, "contributions": contributions}
 
 
 def _with_colour(text: str) -> str:

@@ -1,0 +1,1 @@
+raise BaseExceptionGroup("two at once", [SystemExit(1), ValueError("bad")])

@@ -1,0 +1,10 @@
+import threading
+
+from stageflow.plugins import hookimpl
+
+stageflow_api_version = 1
+
+
+@hookimpl
+def stageflow_stages():
+    threading.Event().wait()

@@ -1,0 +1,3 @@
+import acme_absent.client
+
+__all__ = ["acme_absent"]

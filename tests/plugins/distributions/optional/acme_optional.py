@@ -1,0 +1,3 @@
+import acme_turbo
+
+__all__ = ["acme_turbo"]

@@ -1,0 +1,6 @@
+from stageflow import StageOutput
+
+
+class Greet:
+    async def execute(self, ctx):
+        return StageOutput.ok(text=f"Hello, {ctx.input_text}")

@@ -1,0 +1,6 @@
+class SpitefulError(Exception):
+    def __str__(self):
+        raise RuntimeError("not even that")
+
+
+raise SpitefulError

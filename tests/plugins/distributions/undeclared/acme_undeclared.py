@@ -1,0 +1,3 @@
+import acme_nowhere
+
+__all__ = ["acme_nowhere"]
