@@ -89,7 +89,7 @@ def stageflow_commands() -> list[CommandContribution]:
             ("run", "Run a pipeline and show its progress, answer and timeline."),
             ("graph", "Draw a pipeline as a tree, Mermaid, DOT or SVG."),
             ("lint", "Check pipelines without running them."),
-            ("plugins", "List the installed plugins, and say where a name comes from."),
+            ("plugins", "Write, list, check and switch off plugins."),
             ("config", "Show the configuration, and where each value comes from."),
             ("doctor", "Check the installation and say what to repair."),
         )
