@@ -828,7 +828,7 @@ def test_options_are_checked():
         {"validate_arguments": 7},
     ):
         with pytest.raises((ArgumentTypeError, ArgumentValueError)):
-            ApprovalService(**options)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            ApprovalService(**options)
 
 
 def test_errors_pickle():

@@ -126,7 +126,7 @@ def test_a_read_only_folder_is_named(tmp_path: Path):
         path.chmod(0o444)
         path.parent.chmod(0o555)
         try:
-            command = [sys.executable, "-c", program, path]
+            command = [sys.executable, "-c", program, str(path)]
             done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
         finally:
             path.parent.chmod(0o755)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from stageflow.context import ArgumentTypeError, ArgumentValueError
 from stageflow_tools.approval_scope import ApprovalScope, pattern_matches
 
-EXAMPLES = 50_000 if settings().max_examples > 100 else 500
+DEEP = settings().max_examples > 100
+EXAMPLES = 50_000 if DEEP else 500
 PARTS = st.sampled_from(["a", "b", "ab", "*", "a*", "*b", "*a*", "a*b*a", "**", "", ".", "..", "*."])
 PATTERNS = st.lists(PARTS, min_size=1, max_size=4).map("/".join)
 SEGMENTS = st.sampled_from(["a", "b", "ab", "aba", "abab", "", ".", "..", "a.", "a\\..", "...", "**"])
@@ -44,6 +45,7 @@ def fits(pattern: list[str], text: list[str]) -> bool:
     return bool(text) and segment_fits(pattern[0], text[0]) and fits(pattern[1:], text[1:])
 
 
+@pytest.mark.timeout(600 if DEEP else 60)
 @settings(max_examples=EXAMPLES)
 @given(pattern=PATTERNS, text=TEXTS)
 def test_patterns_match_what_they_promise(pattern: str, text: str):
@@ -95,7 +97,7 @@ def test_matching_takes_no_power_of_the_length():
 )
 def test_scopes_are_checked(options: dict[str, object], error: type[Exception]):
     with pytest.raises(error):
-        ApprovalScope(**options)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        ApprovalScope(**options)
 
 
 def test_a_scope_does_not_change():

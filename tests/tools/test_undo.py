@@ -214,7 +214,7 @@ async def test_arguments_are_checked(store: UndoStore):
             await store.store(**{"action_id": "call-7", "tool_name": "t", "undo_data": {}, **call})
     assert len(store) == 0
     with pytest.raises(ArgumentTypeError):
-        UndoJournal(store, {})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        UndoJournal(store, {})
     with pytest.raises(ArgumentValueError):
         UndoJournal(store, Tools(), lease_seconds=0)
 
@@ -273,7 +273,7 @@ async def test_a_run_is_undone_in_reverse_past_what_fails(store: UndoStore):
         "OSError: 1",
         1,
     )
-    tools.files_break = tools.files_write  # type: ignore[method-assign]
+    tools.files_break = tools.files_write
     again = await journal.undo_run("run-1")
     assert [one.outcome.value for one in again.results] == [
         "already_undone",

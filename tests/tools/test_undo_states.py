@@ -10,7 +10,6 @@ import asyncio
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -19,9 +18,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from stageflow_tools.undo import InMemoryUndoStore, UndoRecordExistsError, UndoStatus, UndoStore
 from stageflow_tools.undo_journal import UndoJournal
 from stageflow_tools.undo_sqlite import SqliteUndoStore
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DEEP = settings().max_examples > 100
 ACTIONS = ("a", "b", "c", "d")
@@ -225,6 +221,6 @@ class SqliteUndos(Undos):
 
 @pytest.mark.timeout(600 if DEEP else 60)
 @pytest.mark.parametrize(("machine", "share"), [(Undos, 1), (SqliteUndos, 4)])
-def test_undo_records_behave_as_the_model(machine: Callable[[], Undos], share: int):
+def test_undo_records_behave_as_the_model(machine: type[Undos], share: int):
     count = (2_000 if DEEP else 60) // share
     run_state_machine_as_test(machine, settings=settings(max_examples=count, stateful_step_count=30))
