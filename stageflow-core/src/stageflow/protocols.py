@@ -18,6 +18,7 @@ __all__ = [
     "EventSink",
     "ExecutionContext",
     "Executor",
+    "PermissionCheck",
     "PipelineRunLogger",
     "ProviderCallLogger",
     "RunStore",
@@ -144,6 +145,37 @@ class StageResolver(Protocol):
 
         Raises:
             ContributionNotFoundError: Nobody contributes it.
+        """
+        ...
+
+
+@runtime_checkable
+class PermissionCheck(Protocol):
+    """Says who may do what.
+
+    ```python
+    import asyncio
+
+    from stageflow.protocols import PermissionCheck
+
+
+    class OnlyInPractice:
+        async def allows(self, permission, ctx, *, resource):
+            return ctx.execution_mode == "practice"
+
+
+    print(isinstance(OnlyInPractice(), PermissionCheck))
+    #> True
+    ```
+    """
+
+    async def allows(self, permission: str, ctx: ExecutionContext, *, resource: str) -> bool:
+        """Say whether whoever the run acts for has a permission.
+
+        Args:
+            permission: Its name, as whatever asks for it says: ``"mail.send"``.
+            ctx: The run: its tenant, its user, its mode.
+            resource: What it is to be used on: ``"tool:send_mail"``.
         """
         ...
 
