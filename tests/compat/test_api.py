@@ -120,11 +120,9 @@ def test_a_module_may_have_the_name_of_what_its_package_exports() -> None:
 
 def test_an_edit_of_the_sources_is_seen_and_explained(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "stageflow-tools/src", tmp_path, dirs_exist_ok=True)
-    file = tmp_path / "stageflow_tools/functions.py"
+    file = tmp_path / "stageflow_tools/output.py"
     text = file.read_text("utf-8")
-    edited = text.replace(
-        "name: str | None = None, description: str | None = None", "name: str | None = None"
-    )
+    edited = text.replace("error: str, *, data: Mapping[str, Any] | None = None", "error: str")
     assert edited != text
     file.write_text(edited)
     change = api.compare(
@@ -132,7 +130,7 @@ def test_an_edit_of_the_sources_is_seen_and_explained(tmp_path: Path) -> None:
     )
     shown = change.render().splitlines()
     assert shown[0] == "stageflow-tools: the public API is not that of api/stageflow-tools.txt"
-    assert "  stageflow_tools.functions.ToolFunction.__init__: parameter was removed (description)" in shown
+    assert "  stageflow_tools.output.ToolOutput.fail: parameter was removed (data)" in shown
     assert shown[-1].startswith("If it is meant so: make api")
 
 

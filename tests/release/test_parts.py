@@ -169,13 +169,13 @@ def test_a_good_wheel_has_no_problems(part, wheel: Path, source: Path):
         (
             [],
             {},
-            ("METADATA", "pydantic>=2.4", "pydantic<3"),
+            ("METADATA", "pydantic>=2.9", "pydantic<3"),
             ["its range 'pydantic<3' has no lower end"],
         ),
         (
             [],
             {},
-            ("METADATA", "pydantic>=2.4", "pydantic @ https://example.org/pydantic.whl"),
+            ("METADATA", "pydantic>=2.9", "pydantic @ https://example.org/pydantic.whl"),
             [
                 "its range 'pydantic' has no lower end",
                 "it needs pydantic from an address, which no index takes",

@@ -111,13 +111,13 @@ def test_a_version_that_cannot_be(clone: Any, version: str, reason: str):
 def test_what_breaks_programs_and_nobody_is_told(clone: Any):
     clone.git("tag", "stageflow-tools-v0.1.0a1")
     snapshot = clone.root / "api" / "stageflow-tools.txt"
-    line = "stageflow_tools.ToolFunctions = stageflow_tools.functions.ToolFunctions\n"
+    line = "stageflow_tools.ToolRegistry = stageflow_tools.registry.ToolRegistry\n"
     clone.replace("api/stageflow-tools.txt", line, "")
     clone.commit("without it")
     assert refusal(clone, PKG) == [
         (
             "since stageflow-tools-v0.1.0a1, and no fragment of the kind 'removed' says so: "
-            "stageflow_tools.ToolFunctions: public object was removed"
+            "stageflow_tools.ToolRegistry: public object was removed"
         )
     ]
     assert line not in snapshot.read_text()

@@ -16,16 +16,16 @@ from stageflow import (
 from stageflow.errors import LazyImportError, MissingInputError, StageTimeoutError, UndeclaredDependencyError
 from stageflow.plugins import PluginHost, PluginPolicy, discover
 from stageflow_tools import (
-    FunctionArgumentsError,
-    FunctionNotFoundError,
+    ToolArgumentsError,
     ToolCallConfigError,
     ToolCallStage,
-    ToolFunctions,
+    ToolNotFoundError,
+    ToolRegistry,
 )
 
 pytestmark = pytest.mark.asyncio
 
-functions = ToolFunctions()
+functions = ToolRegistry()
 
 
 @functions.register
@@ -59,18 +59,18 @@ def app() -> Stageflow:
 
 
 @pytest.mark.parametrize(
-    ("config", "result"),
+    ("config", "data"),
     [
-        ({"tool": "add", "arguments": {"a": 1, "b": 2}}, 3),
-        ({"tool": "add", "arguments": {"a": 1}, "arguments_from": {"b": "source:b"}}, 3),
-        ({"tool": "add", "arguments_from": "source:call"}, 11),
+        ({"tool": "add", "arguments": {"a": 1, "b": 2}}, {"result": 3}),
+        ({"tool": "add", "arguments": {"a": 1}, "arguments_from": {"b": "source:b"}}, {"result": 3}),
+        ({"tool": "add", "arguments_from": "source:call"}, {"result": 11}),
         ({"tool": "total", "arguments_from": {"numbers": "source:numbers"}}, {"sum": 6, "of": [1, 2, 3, 0]}),
     ],
     ids=["fixed", "wired", "whole", "mutable"],
 )
-async def test_named_stage_calls_the_tool(app: Stageflow, config: dict[str, Any], result: Any):
-    results = await app.run(pipeline("tools.call", functions=functions, **config))
-    assert results["call"].data == {"tool": config["tool"], "result": result}
+async def test_named_stage_calls_the_tool(app: Stageflow, config: dict[str, Any], data: dict[str, Any]):
+    results = await app.run(pipeline("tools.call", tools=functions, **config))
+    assert results["call"].data == {"tool": config["tool"], **data}
     assert results["source"].data["numbers"] == [1, 2, 3]
 
 
@@ -78,11 +78,11 @@ async def test_registry_is_found_by_text(app: Stageflow, monkeypatch: pytest.Mon
     import math
 
     monkeypatch.setattr(math, "registry", functions, raising=False)
-    config = {"functions": "math:registry", "tool": "add", "arguments": {"a": 1, "b": 1}}
+    config = {"tools": "math:registry", "tool": "add", "arguments": {"a": 1, "b": 1}}
     assert (await app.run(pipeline("tools.call", **config)))["call"].data["result"] == 2
-    with pytest.raises(LazyImportError, match=r"functions= of a tools\.call stage"):
+    with pytest.raises(LazyImportError, match=r"tools= of a tools\.call stage"):
         ToolCallStage("math:nowhere", "add")
-    with pytest.raises(ToolCallConfigError, match="is float, not ToolFunctions"):
+    with pytest.raises(ToolCallConfigError, match="is float, neither a ToolExecutor nor a ToolRegistry"):
         ToolCallStage("math:pi", "add")
 
 
@@ -104,16 +104,16 @@ async def test_two_runs_of_one_stage_do_not_meet():
     stages = pipeline(ToolCallStage(functions, "total", arguments_from={"numbers": "source:numbers"}))
     graph = stages.build()
     both = await asyncio.gather(graph.run(), graph.run())
-    assert [results["call"].data["result"]["of"] for results in both] == [[1, 2, 3, 0]] * 2
+    assert [results["call"].data["of"] for results in both] == [[1, 2, 3, 0]] * 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "arguments_from", "error", "says"),
     [
-        ({"a": 1}, None, FunctionArgumentsError, "'b': it is missing"),
-        ({"a": "x"}, {"b": "source:b"}, FunctionArgumentsError, "'a': Input should be a valid integer"),
-        ({"a": 1}, "source:call", FunctionArgumentsError, "'a': the pipeline fixes it"),
-        (None, "source:text", FunctionArgumentsError, "'text' of stage 'source' is str, not a mapping"),
+        ({"a": 1}, None, ToolArgumentsError, "'b': it is missing"),
+        ({"a": "x"}, {"b": "source:b"}, ToolArgumentsError, "'a': Input should be a valid integer"),
+        ({"a": 1}, "source:call", ToolArgumentsError, "'a': the pipeline fixes it"),
+        (None, "source:text", ToolArgumentsError, "'text' of stage 'source' is str, not a mapping"),
         (None, {"a": "source:nothing"}, MissingInputError, "no key 'nothing'"),
         (None, {"a": "sauce:b"}, UndeclaredDependencyError, "Did you mean 'source'"),
     ],
@@ -132,10 +132,10 @@ async def test_what_does_not_fit_fails_the_stage_by_name(
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"tool": "ad"}, FunctionNotFoundError, "Did you mean 'add'"),
+        ({"tool": "ad"}, ToolNotFoundError, "Did you mean 'add'"),
         ({"tool": ""}, ToolCallConfigError, "'tool'"),
         ({"tool": ["add"]}, ToolCallConfigError, "'tool'"),
-        ({"functions": {}}, ToolCallConfigError, "is dict, not ToolFunctions"),
+        ({"tools": {}}, ToolCallConfigError, "is dict, neither a ToolExecutor nor a ToolRegistry"),
         ({"arguments": [1]}, ToolCallConfigError, "'arguments'"),
         ({"arguments": {1: 2}}, ToolCallConfigError, "'arguments'"),
         ({"arguments_from": ":b"}, ToolCallConfigError, "names no place"),
@@ -150,18 +150,18 @@ async def test_config_that_makes_no_sense_is_refused(
     options: dict[str, Any], error: type[Exception], says: str
 ):
     with pytest.raises(error, match=says):
-        ToolCallStage(**{"functions": functions, "tool": "add", **options})
+        ToolCallStage(**{"tools": functions, "tool": "add", **options})
 
 
 async def test_config_with_a_misspelt_option_does_not_build(app: Stageflow):
     with pytest.raises(ValueError, match="unexpected keyword argument 'tol'"):
-        app.build(pipeline("tools.call", functions=functions, tool="add", tol="add"))
+        app.build(pipeline("tools.call", tools=functions, tool="add", tol="add"))
 
 
 async def test_stage_over_its_time_limit_ends_when_the_function_has_returned():
     done = threading.Event()
     finish = threading.Event()
-    slow = ToolFunctions()
+    slow = ToolRegistry()
 
     @slow.register
     def wait() -> None:
@@ -180,7 +180,7 @@ async def test_where_the_plugin_is_not_allowed_the_pipeline_says_so_when_it_is_b
     policy = PluginPolicy(environ={"STAGEFLOW_DISABLED_PLUGINS": "*"})
     app = Stageflow(PluginHost([one for one in discover() if one.name == "tools"], policy=policy))
     with pytest.raises(ValueError, match=r"tools\.call") as caught:
-        app.build(pipeline("tools.call", functions=functions, tool="add"))
+        app.build(pipeline("tools.call", tools=functions, tool="add"))
     assert "STAGEFLOW_DISABLED_PLUGINS" in str(caught.value)
 
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from stageflow.context.checks import ArgumentTypeError, ArgumentValueError
-from stageflow_tools import ToolFunctions
+from stageflow_tools import ToolRegistry
 from stageflow_tools.calls import ResolvedToolCall, UnresolvedReason, UnresolvedToolCall, parse_and_resolve
 
 DEEP = settings().max_examples > 100
@@ -533,16 +533,16 @@ def test_unknown_names_come_with_close_ones():
         "No tool is named 'get_wether'. Did you mean 'get_weather' or 'get_time'?"
     )
     assert only(call(name="zzz")).error == "No tool is named 'zzz'"
-    functions = ToolFunctions()
+    tools = ToolRegistry()
 
-    @functions.register
+    @tools.register
     def shout(text: str) -> str:
         return text.upper()
 
-    _, (found,) = parse_and_resolve(call(name="shot"), functions.__getitem__)
+    _, (found,) = parse_and_resolve(call(name="shot"), tools.__getitem__)
     assert (found.reason, found.error) == ("unknown_tool", "No tool is named 'shot'. Did you mean 'shout'?")
     _, both = parse_and_resolve(
-        [call(name="shot"), call(name="shuot", call_id=2)], functions.get, known=iter(functions)
+        [call(name="shot"), call(name="shuot", call_id=2)], tools.get, known=iter(tools)
     )
     assert ["shout" in one.error for one in both] == [True, True]
 

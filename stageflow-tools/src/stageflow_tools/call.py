@@ -1,4 +1,4 @@
-"""The stage ``tools.call``: calls one typed function."""
+"""The stage ``tools.call``: calls one tool."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from stageflow import StageKind, StageOutput
 from stageflow.context import thaw
 from stageflow.lazy import LazyRef
 
-from stageflow_tools.errors import FunctionArgumentsError, ToolCallConfigError
-from stageflow_tools.functions import ToolFunctions
+from stageflow_tools.errors import ToolArgumentsError, ToolCallConfigError
+from stageflow_tools.executor import ToolExecutor
+from stageflow_tools.inputs import ToolCall
+from stageflow_tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
     from stageflow import StageContext
@@ -20,11 +22,14 @@ __all__ = ["ToolCallStage"]
 
 @final
 class ToolCallStage:
-    """Calls one typed function and hands over ``{"tool": name, "result": what it returned}``.
+    """Calls one tool, and hands over what it returned, beside its name: ``{"tool": name, **data}``.
+
+    A value that is no mapping is handed over as ``result``. The stage fails if the tool says that it failed.
 
     Args:
-        functions: The registry, or where it is: ``"package.module:attribute"``.
-        tool: The name of the function in it.
+        tools: A ``ToolExecutor``, or a ``ToolRegistry`` for one with the defaults; or where it is:
+            ``"package.module:attribute"``.
+        tool: The name of the tool in it.
         arguments: Arguments that are always the same.
         arguments_from: Arguments that come from stages that this one depends on. Either one place for all of
             them, ``"stage:key"`` or, for the whole output, ``"stage"``; or a place for each, as
@@ -32,19 +37,19 @@ class ToolCallStage:
 
     Raises:
         ToolCallConfigError: An option has another form than that.
-        FunctionNotFoundError: The registry has no such tool.
-        LazyImportError: ``functions`` is text that does not resolve.
+        ToolNotFoundError: There is no such tool.
+        LazyImportError: ``tools`` is text that does not resolve.
 
     ```python
     import asyncio
 
     from stageflow import Pipeline, StageKind, StageOutput
-    from stageflow_tools import ToolCallStage, ToolFunctions
+    from stageflow_tools import ToolCallStage, ToolRegistry
 
-    functions = ToolFunctions()
+    tools = ToolRegistry()
 
 
-    @functions.register
+    @tools.register
     def add(a: int, b: int) -> int:
         return a + b
 
@@ -53,7 +58,7 @@ class ToolCallStage:
         return StageOutput.ok(words=len(ctx.input_text.split()))
 
 
-    add_one = ToolCallStage(functions, "add", {"a": 1}, {"b": "count:words"})
+    add_one = ToolCallStage(tools, "add", {"a": 1}, {"b": "count:words"})
     pipeline = (
         Pipeline()
         .with_stage("count", count, StageKind.TRANSFORM)
@@ -67,16 +72,17 @@ class ToolCallStage:
     name = "tools.call"
     kind = StageKind.WORK
 
-    __slots__ = ("_fixed", "_function", "_whole", "_wired")
+    __slots__ = ("_executor", "_fixed", "_tool", "_whole", "_wired")
 
     def __init__(
         self,
-        functions: ToolFunctions | str,
+        tools: ToolExecutor | ToolRegistry | str,
         tool: str,
         arguments: Mapping[str, Any] | None = None,
         arguments_from: str | Mapping[str, str] | None = None,
     ) -> None:
-        self._function = _registry(functions)[_text("tool", tool)]
+        self._executor = _executor(tools)
+        self._tool = self._executor.registry[_text("tool", tool)].name
         self._fixed: dict[str, Any] = {} if arguments is None else _mapping("arguments", arguments)
         self._whole: tuple[str, str | None] | None = None
         self._wired: dict[str, tuple[str, str | None]] = {}
@@ -91,25 +97,30 @@ class ToolCallStage:
                 raise ToolCallConfigError("arguments_from", problem, fix="Say each argument once")
 
     async def execute(self, ctx: StageContext) -> StageOutput:
-        """Call the function.
+        """Call the tool.
 
         Args:
             ctx: The context of the stage's attempt.
 
         Raises:
-            FunctionArgumentsError: The arguments do not fit; the function is not called.
+            ToolArgumentsError: The arguments do not fit; the tool is not called.
             MissingInputError: A stage has not left what is to be an argument.
             UndeclaredDependencyError: The stage does not depend on the one that an argument comes from.
-            Exception: Whatever the function raises.
+            ToolError: The call has not come to its end; see ``ToolExecutor.execute``.
         """
-        tool = self._function.name
         arguments = self._from_stages(ctx)
         twice = sorted(self._fixed.keys() & arguments)
         if twice:
             problem = "the pipeline fixes it, so it cannot come from a stage"
-            raise FunctionArgumentsError(tool, dict.fromkeys(twice, problem))
-        result = await self._function.call({**arguments, **self._fixed})
-        return StageOutput.ok({"tool": tool, "result": result})
+            raise ToolArgumentsError(self._tool, dict.fromkeys(twice, problem))
+        # The same in every attempt of the stage, so that an idempotent executor calls the tool once.
+        call_id = f"{ctx.pipeline_run_id}:{ctx.stage_name}"
+        output = await self._executor.execute(
+            ToolCall(self._tool, {**arguments, **self._fixed}, call_id), ctx
+        )
+        if not output.success:
+            return StageOutput.fail(output.error or f"Tool {self._tool!r} has failed")
+        return StageOutput.ok({"tool": self._tool, **(output.data or {})})
 
     def _from_stages(self, ctx: StageContext) -> dict[str, Any]:
         if self._whole is None:
@@ -120,12 +131,12 @@ class ToolCallStage:
             problem = (
                 f"{key!r} of stage {stage!r} is {type(value).__name__}, not a mapping of names to values"
             )
-            raise FunctionArgumentsError(self._function.name, {"arguments": problem})
+            raise ToolArgumentsError(self._tool, {"arguments": problem})
         return {str(name): one for name, one in cast("Mapping[object, Any]", value).items()}
 
 
 def _read(ctx: StageContext, place: tuple[str, str | None]) -> Any:
-    """Return what is at a place, as plain data: functions are not written for read-only values."""
+    """Return what is at a place, as plain data: tools are not written for read-only values."""
     stage, key = place
     if key is not None:
         return thaw(ctx.inputs.require_from(stage, key))
@@ -133,14 +144,16 @@ def _read(ctx: StageContext, place: tuple[str, str | None]) -> Any:
     return {} if output is None else thaw(output.data)
 
 
-def _registry(functions: object) -> ToolFunctions:
-    if isinstance(functions, str):
-        functions = LazyRef(functions, asked_by="functions= of a tools.call stage").resolve()
-    if not isinstance(functions, ToolFunctions):
-        problem = f"is {type(functions).__name__}, not ToolFunctions"
-        fix = "Pass a ToolFunctions, or where one is: 'package.module:attribute'"
-        raise ToolCallConfigError("functions", problem, fix=fix)
-    return functions
+def _executor(tools: object) -> ToolExecutor:
+    if isinstance(tools, str):
+        tools = LazyRef(tools, asked_by="tools= of a tools.call stage").resolve()
+    if isinstance(tools, ToolExecutor):
+        return tools
+    if isinstance(tools, ToolRegistry):
+        return ToolExecutor(registry=tools)
+    problem = f"is {type(tools).__name__}, neither a ToolExecutor nor a ToolRegistry"
+    fix = "Pass one of them, or where one is: 'package.module:attribute'"
+    raise ToolCallConfigError("tools", problem, fix=fix)
 
 
 def _text(option: str, value: object) -> str:

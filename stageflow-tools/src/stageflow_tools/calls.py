@@ -48,7 +48,7 @@ _LONGEST_ID: Final = 512
 
 @final
 class ResolvedToolCall(Record):
-    """A call that can be executed, once its arguments fit the tool.
+    """A call that can be executed, once its arguments fit the tool; it is an ``Action``.
 
     Args:
         call_id: The id that the answer has to name.
@@ -82,6 +82,21 @@ class ResolvedToolCall(Record):
         put(self, "arguments", arguments)
         put(self, "tool", tool)
         put(self, "raw", raw)
+
+    @property
+    def id(self) -> str:
+        """The call, as an action has it."""
+        return self.call_id
+
+    @property
+    def type(self) -> str:
+        """The tool, as an action names it: by its own name, whatever the model was told that it is called."""
+        return str(getattr(self.tool, "name", self.name))
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The arguments, as an action has them."""
+        return self.arguments
 
     def __repr__(self) -> str:
         return f"<ResolvedToolCall {shown(self.call_id)} {self.name}({shown(self.arguments)})>"

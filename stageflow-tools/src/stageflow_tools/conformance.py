@@ -7,20 +7,20 @@ from typing import ClassVar
 from stageflow.testing.conformance import StageConformance
 
 from stageflow_tools.call import ToolCallStage
-from stageflow_tools.functions import ToolFunctions
+from stageflow_tools.registry import ToolRegistry
 
 __all__ = ["TestCall", "TestCallInThread"]
 
-functions = ToolFunctions()
+tools = ToolRegistry()
 
 
-@functions.register
+@tools.register
 async def shout(text: str, times: int = 1) -> str:
     """Say it loudly."""
     return text.upper() * times
 
 
-@functions.register
+@tools.register
 def count(text: str) -> int:
     """Count the characters; not async, so that it runs in a thread."""
     return len(text)
@@ -33,7 +33,7 @@ class TestCall(StageConformance):
 
     def make_stage(self) -> ToolCallStage:
         """Return the stage."""
-        return ToolCallStage(functions, "shout", {"times": 2}, {"text": "before:text"})
+        return ToolCallStage(tools, "shout", {"times": 2}, {"text": "before:text"})
 
     def make_inputs(self) -> dict[str, dict[str, str]]:
         """Return what the stage before has left."""
@@ -47,4 +47,4 @@ class TestCallInThread(StageConformance):
 
     def make_stage(self) -> ToolCallStage:
         """Return the stage."""
-        return ToolCallStage(functions, "count", {"text": "three"})
+        return ToolCallStage(tools, "count", {"text": "three"})

@@ -13,13 +13,15 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, Field
-from stageflow.errors import ConfigurationError, RunError
+from stageflow.errors import RunError
 from stageflow_tools import (
-    FunctionArgumentsError,
-    FunctionDefinitionError,
-    FunctionNotFoundError,
-    ToolFunction,
-    ToolFunctions,
+    FunctionTool,
+    ToolArgumentsError,
+    ToolConflictError,
+    ToolDefinitionError,
+    ToolError,
+    ToolNotFoundError,
+    ToolRegistry,
 )
 
 pytestmark = pytest.mark.asyncio
@@ -36,8 +38,13 @@ class Point:
     y: float = 0.0
 
 
+async def call(tools: ToolRegistry, name: str, arguments: Any = None) -> Any:
+    data = await tools[name].call({} if arguments is None else arguments, None)
+    return data["result"]
+
+
 async def test_sync_and_async_functions_are_called_alike():
-    functions = ToolFunctions()
+    functions = ToolRegistry()
 
     @functions.register
     def add(a: int, b: int) -> int:
@@ -47,8 +54,8 @@ async def test_sync_and_async_functions_are_called_alike():
     async def shout(text: str) -> str:
         return text.upper()
 
-    assert await functions.call("add", {"a": 1, "b": 2}) == 3
-    assert await functions.call("shout", {"text": "hi"}) == "HI"
+    assert await call(functions, "add", {"a": 1, "b": 2}) == 3
+    assert await call(functions, "shout", {"text": "hi"}) == "HI"
     assert add(1, 2) == 3, "the decorator leaves the function as it is"
     assert list(functions) == ["add", "shout"]
     assert len(functions) == 2
@@ -64,7 +71,7 @@ async def test_sync_functions_run_in_a_thread_that_sees_the_callers_context():
         return threading.get_ident(), variable.get()
 
     variable.set("seen")
-    ident, seen = await ToolFunction(where).call()
+    ident, seen = await FunctionTool(where).call()
     assert ident != threading.get_ident()
     assert seen == "seen"
 
@@ -77,17 +84,17 @@ async def test_an_object_and_a_partial_are_functions_too():
         def bye(self, name: str) -> str:
             return f"Bye, {name}"
 
-    functions = ToolFunctions()
+    functions = ToolRegistry()
     functions.register(name="greet")(Greeter())
     functions.register(Greeter().bye)
-    assert functions["greet"].is_async
-    assert await functions.call("greet", {"name": "Ada"}) == "Hello, Ada"
-    assert await functions.call("bye", {"name": "Ada"}) == "Bye, Ada"
+    assert FunctionTool(Greeter(), name="greet").is_async
+    assert await call(functions, "greet", {"name": "Ada"}) == "Hello, Ada"
+    assert await call(functions, "bye", {"name": "Ada"}) == "Bye, Ada"
 
     def power(base: int, exponent: int) -> int:
         return base**exponent
 
-    square = ToolFunction(partial(power, exponent=2), name="square")
+    square = FunctionTool(partial(power, exponent=2), name="square")
     assert await square.call({"base": 3}) == 9
 
 
@@ -103,17 +110,17 @@ async def test_arguments_are_converted_to_what_the_annotations_say():
         "at": {"x": 1},
         "share": "0.5",
     }
-    got = await ToolFunction(use).call(arguments)
+    got = await FunctionTool(use).call(arguments)
     assert got == [date(2026, 3, 1), [Order(item="tea", count=2)], Point(1.0), 0.5]
 
 
 async def test_defaults_are_the_functions_own_objects():
     sentinel = object()
 
-    def use(thing: Any = sentinel, *, items: list[int] = []) -> tuple[Any, list[int]]:  # noqa: B006
+    def use(thing: Any = sentinel, *, items: list[int] = []) -> Any:  # noqa: B006
         return thing, items
 
-    tool = ToolFunction(use)
+    tool = FunctionTool(use)
     thing, items = await tool.call()
     assert thing is sentinel
     assert items is use.__kwdefaults__["items"]
@@ -128,15 +135,15 @@ async def test_names_that_models_do_not_allow_are_fine():
         return [copy, _private, model_config, schema, json, self]
 
     arguments = {"copy": 1, "_private": 2, "model_config": 3, "schema": 4}
-    assert await ToolFunction(use).call(arguments) == [1, 2, 3, 4, 5, 6]
+    assert await FunctionTool(use).call(arguments) == [1, 2, 3, 4, 5, 6]
 
 
 async def test_everything_wrong_with_the_arguments_is_in_one_error():
     def use(count: int, order: Order, at: Point | None = None) -> None:
         raise AssertionError("must not be called")
 
-    with pytest.raises(FunctionArgumentsError) as caught:
-        await ToolFunction(use).call({"order": {"item": "tea", "count": "two"}, "cuont": 1})
+    with pytest.raises(ToolArgumentsError) as caught:
+        await FunctionTool(use).call({"order": {"item": "tea", "count": "two"}, "cuont": 1})
     error = caught.value
     assert isinstance(error, RunError)
     assert isinstance(error, ValueError)
@@ -154,8 +161,8 @@ async def test_everything_wrong_with_the_arguments_is_in_one_error():
 async def test_errors_do_not_repeat_the_values():
     def login(pin: int) -> None: ...
 
-    with pytest.raises(FunctionArgumentsError) as caught:
-        await ToolFunction(login).call({"pin": "hunter2"})
+    with pytest.raises(ToolArgumentsError) as caught:
+        await FunctionTool(login).call({"pin": "hunter2"})
     assert "hunter2" not in str(caught.value)
 
 
@@ -163,8 +170,8 @@ async def test_errors_do_not_repeat_the_values():
 async def test_arguments_that_are_no_mapping_of_names_are_refused(arguments: Any):
     def use(a: int = 0) -> None: ...
 
-    with pytest.raises(FunctionArgumentsError):
-        await ToolFunction(use).call(arguments)
+    with pytest.raises(ToolArgumentsError):
+        await FunctionTool(use).call(arguments)
 
 
 async def test_what_a_tool_raises_is_not_wrapped_and_names_it():
@@ -176,7 +183,7 @@ async def test_what_a_tool_raises_is_not_wrapped_and_names_it():
 
     for function in (fail, fail_async):
         with pytest.raises(ConnectionError, match="down") as caught:
-            await ToolFunction(function).call()
+            await FunctionTool(function).call()
         assert caught.value.__notes__ == [f"raised by tool {function.__name__!r}"]
 
 
@@ -185,19 +192,19 @@ async def test_stop_iteration_in_a_thread_does_not_hang():
         return next(iter([]))
 
     with pytest.raises(RuntimeError, match="StopIteration"):
-        await ToolFunction(first).call()
+        await FunctionTool(first).call()
 
 
 async def test_unknown_name_suggests_the_nearest():
-    functions = ToolFunctions()
+    functions = ToolRegistry()
     functions.register(name="search_docs")(lambda: None)
-    with pytest.raises(FunctionNotFoundError, match="Did you mean 'search_docs'") as caught:
-        await functions.call("serch_docs")
+    with pytest.raises(ToolNotFoundError, match="Did you mean 'search_docs'") as caught:
+        await call(functions, "serch_docs")
     assert isinstance(caught.value, KeyError)
-    assert isinstance(caught.value, ConfigurationError)
+    assert isinstance(caught.value, ToolError)
     assert caught.value.known == ("search_docs",)
-    with pytest.raises(FunctionNotFoundError, match="Register it first"):
-        ToolFunctions()["any"]
+    with pytest.raises(ToolNotFoundError, match="Register it first"):
+        ToolRegistry()["any"]
 
 
 def positional(a: int, /) -> None: ...
@@ -227,7 +234,7 @@ async def yields_async(a: int):
         (fielded, "default of its parameter 'a' is a pydantic Field"),
         (yields, "It yields"),
         (yields_async, "It yields"),
-        (lambda: None, "not a name for a tool"),
+        (lambda: None, "no name for a tool"),
         (print, "cannot be passed by name"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -235,8 +242,8 @@ async def yields_async(a: int):
 async def test_function_that_cannot_be_a_tool_is_refused_where_it_is_registered(
     function: Callable[..., Any], says: str
 ):
-    functions = ToolFunctions()
-    with pytest.raises(FunctionDefinitionError, match=says) as caught:
+    functions = ToolRegistry()
+    with pytest.raises(ToolDefinitionError, match=says) as caught:
         functions.register(function)
     assert caught.value.code == "SF-TOOLS-DEFINITION"
     assert isinstance(caught.value, TypeError)
@@ -244,15 +251,15 @@ async def test_function_that_cannot_be_a_tool_is_refused_where_it_is_registered(
 
 
 async def test_a_name_is_given_once():
-    functions = ToolFunctions()
+    functions = ToolRegistry()
     functions.register(name="now")(lambda: 1)
-    with pytest.raises(FunctionDefinitionError, match="already called 'now'"):
+    with pytest.raises(ToolConflictError, match="'now' is taken by tool 'now'"):
         functions.register(name="now")(lambda: 2)
-    assert await functions.call("now") == 1
+    assert await call(functions, "now") == 1
 
 
 async def test_describe_says_what_a_language_model_is_told():
-    functions = ToolFunctions()
+    functions = ToolRegistry()
 
     @functions.register
     def add(a: Annotated[int, Field(description="The first.")], b: int = 1) -> int:
@@ -292,7 +299,7 @@ async def test_cancelled_call_waits_for_the_thread_and_a_waiting_one_never_begin
 
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(1))
-    tool = ToolFunction(work)
+    tool = FunctionTool(work)
     first = asyncio.create_task(tool.call({"name": "first"}))
     await begun.wait()
     second = asyncio.create_task(tool.call({"name": "second"}))
@@ -313,9 +320,9 @@ async def test_cancelled_call_waits_for_the_thread_and_a_waiting_one_never_begin
 @pytest.mark.parametrize(
     "error",
     [
-        FunctionArgumentsError("add", {"a": "it is missing"}),
-        FunctionNotFoundError("ad", ["add"]),
-        FunctionDefinitionError("add", "what", fix="fix"),
+        ToolArgumentsError("add", {"a": "it is missing"}),
+        ToolNotFoundError("ad", ["add"]),
+        ToolDefinitionError("add", "what", fix="fix"),
     ],
     ids=lambda error: error.code,
 )
