@@ -34,6 +34,7 @@ PARTS = {
     "executors": 1,
     "startup": 1,
     "plugins": 1,
+    "tools": 1,
     "events": 1,
     "instructions": 1,
 }

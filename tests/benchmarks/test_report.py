@@ -167,6 +167,7 @@ def test_bench_measures_every_cell_of_the_table(tmp_path: Path):
         "executors",
         "startup",
         "plugins",
+        "tools",
         "events",
     ]  # instructions need valgrind
     command = [sys.executable, str(HERE / "bench.py"), "--quick", "--json", str(path), "--only", *parts]
