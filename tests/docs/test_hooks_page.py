@@ -1,4 +1,4 @@
-"""The page about hooks has a section for each hook, with its argument, its records and their fields."""
+"""Each hook has a page: its argument, its records, their fields, an example, and the suite that tries its target."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from stageflow.plugins import hookspecs
 from stageflow.plugins.context import PluginContext
+from stageflow.testing import conformance
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "hooks.md").read_text("utf-8")
-INTRODUCTION, *_REST = re.split(r"^## ", PAGE, flags=re.MULTILINE)
-SECTIONS = {section.partition("\n")[0]: section for section in _REST}
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+INDEX = (DOCS / "reference" / "hooks.md").read_text("utf-8")
+PAGES = {page.stem: page.read_text("utf-8") for page in (DOCS / "plugins" / "hooks").glob("*.md")}
 
 
 def table(text: str) -> list[tuple[str, bool]]:
@@ -22,21 +23,35 @@ def table(text: str) -> list[tuple[str, bool]]:
     return [(name, bool(bold)) for bold, name in rows]
 
 
-def test_every_hook_has_a_section_with_its_arguments():
-    def heading(hook: str) -> str:
-        return f"{hook}({', '.join(inspect.signature(getattr(hookspecs, hook)).parameters)})"
+def test_every_hook_has_a_page_and_a_row_in_the_index():
+    assert set(PAGES) == set(hookspecs.HOOKS)
+    rows = re.findall(r"^\| \[`(\w+)`\]\(\.\./plugins/hooks/(\w+)\.md\) \| ([^|]+) \|", INDEX, re.MULTILINE)
+    assert {name for name, _, _ in rows} == {page for _, page, _ in rows} == set(hookspecs.HOOKS)
+    for name, _, returns in rows:
+        assert re.findall(r"`(\w+)`", returns) == [record.__name__ for record in hookspecs.HOOKS[name]]
 
-    assert set(SECTIONS) == {heading(hook) for hook in hookspecs.HOOKS}
 
-
-@pytest.mark.parametrize("heading", SECTIONS)
-def test_a_section_has_the_hook_s_records_and_their_fields(heading: str):
-    records = hookspecs.HOOKS[heading.partition("(")[0]]
-    _, *parts = re.split(r"^### ", SECTIONS[heading], flags=re.MULTILINE)
-    assert [part.partition("\n")[0] for part in parts] == [record.__name__ for record in records]
-    for part, record in zip(parts, records, strict=True):
+@pytest.mark.parametrize("hook", PAGES)
+def test_a_page_has_the_hook_s_argument_its_records_and_their_fields(hook: str):
+    arguments = ", ".join(inspect.signature(getattr(hookspecs, hook)).parameters)
+    assert PAGES[hook].partition("\n")[0] == f"# {hook}({arguments})"
+    _, *parts = re.split(r"^## ", PAGES[hook], flags=re.MULTILINE)
+    records = hookspecs.HOOKS[hook]
+    names = [part.partition("\n")[0] for part in parts]
+    assert names == [record.__name__ for record in records] + [
+        "Example",
+        "What its target promises",
+        "If it goes wrong",
+    ]
+    for part, record in zip(parts, records, strict=False):
         assert table(part) == [(field.name, field.default is MISSING) for field in fields(record)]
 
 
+@pytest.mark.parametrize("hook", PAGES)
+def test_a_page_names_a_suite_that_there_is(hook: str):
+    (suite,) = re.findall(r"`(\w+Conformance)`", PAGES[hook])
+    assert hasattr(conformance, suite)
+
+
 def test_the_context_s_attributes_are_listed():
-    assert [name for name, _ in table(INTRODUCTION)] == [field.name for field in fields(PluginContext)]
+    assert [name for name, _ in table(INDEX)] == [field.name for field in fields(PluginContext)]
