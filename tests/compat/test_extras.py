@@ -34,7 +34,15 @@ ADDED = {
         "opentelemetry-semantic-conventions",
         "stageflow-otel",
     },
-    "tools": {"stageflow-tools"},
+    "tools": {
+        "attrs",
+        "docstring-parser",
+        "jsonschema",
+        "jsonschema-specifications",
+        "referencing",
+        "rpds-py",
+        "stageflow-tools",
+    },
     "voice": {"cffi", "numpy", "pycparser", "soundfile", "stageflow-voice"},
 }
 ADDED["testing"] = ADDED["cli"] | {"iniconfig", "pytest", "pytest-asyncio"}
