@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,8 @@ from stageflow.interceptors.idempotency import IdempotencyParamMismatch
 from stageflow.observability.breaker import LocalCircuitBreaker
 from stageflow.testing import EventRecorder, run_virtual
 from stageflow_tools import (
+    FunctionTool,
+    InMemoryUndoStore,
     ToolArgumentsError,
     ToolCall,
     ToolContext,
@@ -430,3 +433,89 @@ def test_a_stage_error_of_a_tool_keeps_its_code():
         asyncio.run(Pipeline().with_stage("s", act, StageKind.WORK).run())
     assert isinstance(caught.value.original, ToolArgumentsError)
     assert not isinstance(caught.value, PipelineCancelled)
+
+
+class Unwritable(InMemoryUndoStore):
+    """Cannot write anything down."""
+
+    async def store(self, *_: Any, **__: Any) -> Any:
+        raise OSError("no space left")
+
+
+def test_a_call_has_one_end_also_if_what_undoing_takes_cannot_be_written_down():
+    @tool(undo=nothing)
+    async def act(ctx: ToolContext) -> str:
+        ctx.keep_for_undo(name="vase")
+        return "done"
+
+    ran = Ran(once(executor(act, undo_store=Unwritable()), "act"))
+    assert isinstance(ran.error, OSError)
+    assert ran.told == ["tool.invoked", "tool.started", "tool.failed"]
+
+
+async def nothing(undo_metadata: Any) -> None:
+    pass
+
+
+def test_what_undoing_takes_is_written_down_to_the_end_though_the_run_is_cancelled():
+    class Slow(InMemoryUndoStore):
+        async def store(self, *given: Any, **more: Any) -> Any:
+            await asyncio.sleep(3)
+            return await super().store(*given, **more)
+
+    @tool(undo=nothing)
+    async def act(ctx: ToolContext) -> str:
+        ctx.keep_for_undo(name="vase")
+        return "done"
+
+    store = Slow()
+    ran = Ran(once(executor(act, undo_store=store), "act"), timeout=1)
+    assert isinstance(ran.results.error, RunTimeoutError)
+    assert len(store) == 1
+
+
+def test_one_call_takes_no_other_with_it_whatever_it_raises():
+    @tool(effect=NONE)
+    async def slow() -> str:
+        await asyncio.sleep(5)
+        return "done"
+
+    @tool(effect=NONE, permissions=("p",))
+    async def guarded() -> None: ...
+
+    class Breaks:
+        async def allows(self, permission: str, ctx: Any, *, resource: str) -> bool:
+            raise OSError("the directory is away")
+
+    tools = executor(slow, guarded, permissions=Breaks(), breaker=LocalCircuitBreaker(failure_threshold=1))
+    for _ in range(1):
+        tools.breaker.acquire("tool", "broken").fail("at first")
+    tools.register(FunctionTool(slow.function, name="broken", effect=NONE))
+    calls = [ToolCall("slow"), ToolCall("guarded"), ToolCall("broken"), ToolCall("nobody")]
+    ran = Ran(lambda ctx: tools.execute_all(calls, ctx))
+    assert [type(one) for one in ran.value] == [
+        ToolOutput,
+        OSError,
+        CircuitBreakerOpenError,
+        ToolNotFoundError,
+    ]
+
+
+def test_artifacts_are_of_the_type_that_the_tool_says():
+    async def handler(call: ToolInput) -> ToolOutput:
+        return ToolOutput.ok({}, artifacts=[{"name": "a"}, {"name": "b", "type": "map"}])
+
+    tools = executor(ToolDefinition("draw", "DRAW", handler, artifact_type="chart", effect=NONE))
+    artifacts = Ran(once(tools, "draw")).value.artifacts
+    assert artifacts == [{"type": "chart", "name": "a"}, {"type": "map", "name": "b"}]
+
+
+def test_failures_are_logged_at_the_level_that_the_config_says(caplog):
+    tools = executor(add, config=ToolExecutorConfig(log_level=logging.ERROR, emit_events=False))
+    with caplog.at_level(logging.DEBUG, "stageflow.tools"):
+        ran = Ran(once(tools, "add", a="x"))
+        Ran(once(tools, "add", a=1))
+    assert ran.told == []
+    (record,) = [one for one in caplog.records if one.name == "stageflow.tools"]
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith("Call call-1 of tool 'add': The arguments do not fit")

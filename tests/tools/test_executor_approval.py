@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import date  # noqa: TC003 - the tool's annotation is read at run time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -218,6 +219,29 @@ def test_an_approval_that_was_taken_back_is_none():
     assert isinstance(ran.error, ToolApprovalDeniedError)
     assert ran.error.reason == "revoked"
     assert made == []
+
+
+def test_what_the_tool_makes_of_its_arguments_need_not_be_written_down():
+    @tool(requires_approval=True)
+    async def book(day: date) -> str:
+        return f"{day:%d %B}"
+
+    async def decide(tools: ToolExecutor, request: Any) -> None:
+        assert request.arguments == {"day": "2026-03-01"}
+        await tools.approvals.record_decision(request.id, True, "grace")
+
+    ran = Ran(executor(book), decide, call=ToolCall("book", {"day": "2026-03-01"}))
+    assert ran.value.data == {"result": "01 March"}
+
+
+def test_an_approval_is_none_for_other_arguments():
+    tools = executor(config=ToolExecutorConfig(suspend_for_approval=True))
+    token = Ran(tools).error.pending.token
+    run_virtual(tools.approvals.record_decision(token, True, "grace"))
+    more = Ran(tools, approval=token, call=ToolCall("pay", {"to": "ada", "amount": 300}, "call-1"))
+    assert type(more.error).__name__ == "ApprovalRefusedError"
+    assert (made, more.told[-1]) == ([], "tool.denied")
+    assert Ran(tools, approval=token).value.data == {"result": "paid 3"}
 
 
 # --- undo -----------------------------------------------------------------------------------------------------------

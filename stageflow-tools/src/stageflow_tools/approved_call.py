@@ -42,13 +42,23 @@ class ApprovedCall:
         service: Who is asked.
         tool: The tool.
         call_id: The call. A call that is resumed has the same, so that it is not made again.
-        arguments: What the tool is to be called with.
+        arguments: What the tool is to be called with, as plain data.
         ctx: Who wants it.
         emit: Takes the events.
         timeout_seconds: How long to wait; None means not at all: the call ends as one that is pending.
     """
 
-    __slots__ = ("_arguments", "_call_id", "_ctx", "_emit", "_service", "_tenant", "_timeout", "_tool")
+    __slots__ = (
+        "_arguments",
+        "_call_id",
+        "_ctx",
+        "_edited",
+        "_emit",
+        "_service",
+        "_tenant",
+        "_timeout",
+        "_tool",
+    )
 
     def __init__(
         self,
@@ -67,6 +77,7 @@ class ApprovedCall:
         self._ctx = ctx
         self._emit = emit
         self._timeout = timeout_seconds
+        self._edited = False  # whether the approver has put other arguments in the place of these
         self._tenant = tenant_of(ctx)
 
     async def decided(self, token: UUID | str | None) -> UUID:
@@ -118,6 +129,8 @@ class ApprovedCall:
             spending = await self._service.spend(
                 request_id,
                 tool_name=self._tool.name,
+                # Those that were approved; an approval for others is none for these.
+                arguments=None if self._edited else dict(self._arguments),
                 tenant=self._tenant,
                 run_id=self._ctx.pipeline_run_id,
                 execution_id=self._call_id,
@@ -151,6 +164,7 @@ class ApprovedCall:
                 ctx.scope.waited(ctx.stage_name, ctx.attempt, "approval", began_ns, monotonic_ns())
 
     def _granted(self, request_id: UUID, decision: ApprovalDecision) -> UUID:
+        self._edited = decision.edited
         by = None if decision.decided_by is None else str(decision.decided_by)
         told = {"request_id": str(request_id), "decided_by": by, "reason": decision.reason}
         self._emit("approval.decided", {"decision": "approved" if decision.granted else "denied", **told})

@@ -50,7 +50,7 @@ class ToolDefinition:
         approval_message: What they are asked; the name and the arguments by default.
         undoable: Whether a call can be undone.
         undo_handler: Undoes one, given its ``undo_metadata``.
-        artifact_type: What its artifacts are.
+        artifact_type: The ``type`` of its artifacts that say none.
         effect: What a call does to the world. It decides about gates and retries. Without one, an undoable tool is
             ``REVERSIBLE``, and every other ``IRREVERSIBLE``: to say nothing must not be dangerous.
         check: Returns the arguments as the handler takes them, or raises ``ToolArgumentsError``; instead of a check

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, final
 
 from stageflow import Effect, StageContext, StageOutput
+from stageflow.context import thaw
 from stageflow.errors import (
     CircuitBreakerOpenError,
     EffectGateClosed,
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
 __all__ = ["ToolExecution"]
 
 _json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_logger = logging.getLogger("stageflow.tools")
+_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _DENIED: Final = (PolicyError, ToolDeniedError, CircuitBreakerOpenError)
 
 
@@ -69,7 +73,17 @@ class ToolExecution:
         token: A request for approval that was made for this call before.
     """
 
-    __slots__ = ("_action", "_call_id", "_ctx", "_executor", "_payload", "_started_ns", "_token", "_tool")
+    __slots__ = (
+        "_action",
+        "_call_id",
+        "_ctx",
+        "_executor",
+        "_payload",
+        "_replayed",
+        "_started_ns",
+        "_token",
+        "_tool",
+    )
 
     def __init__(
         self,
@@ -86,6 +100,7 @@ class ToolExecution:
         self._ctx = ctx
         self._call_id = str(action.id)
         self._payload: Mapping[str, Any] = action.payload
+        self._replayed = False  # whether its output is that of an earlier call
         self._started_ns = monotonic_ns()
 
     async def run(self) -> ToolOutput:
@@ -103,21 +118,25 @@ class ToolExecution:
             self._payload = checked(self._tool, self._action.payload)
             self._check_behavior()
             await self._check_permissions()
-            return await self._once()
+            output = await self._once()
         except asyncio.CancelledError:
-            self._emit("tool.failed", {"error": "cancelled", "error_code": "cancelled", **self._took()})
+            self._end("tool.failed", {"error": "cancelled", "error_code": "cancelled"})
             raise
         except _DENIED as exc:
-            reason = getattr(
-                exc, "reason", "circuit_open" if isinstance(exc, CircuitBreakerOpenError) else "refused"
-            )
-            self._emit("tool.denied", {"reason": reason, "error": exc.what, **self._took()})
+            otherwise = "circuit_open" if isinstance(exc, CircuitBreakerOpenError) else "refused"
+            self._end("tool.denied", {"error": exc.what, "reason": getattr(exc, "reason", otherwise)})
             raise
         except GeneratorExit:  # nobody waits any more, and nobody listens
             raise
         except BaseException as exc:
-            self._emit("tool.failed", {**_said(exc), **self._took()})
+            self._end("tool.failed", _said(exc))
             raise
+        # Told last: whatever had to be written down of the call has been.
+        if not output.success:
+            self._end("tool.failed", {"error": output.error or "", "error_code": "tool_said_so"})
+        else:
+            self._end("tool.completed", {"replayed": True} if self._replayed else {})
+        return output
 
     # --- what may say no --------------------------------------------------------------------------------
 
@@ -156,21 +175,16 @@ class ToolExecution:
         )
         from stageflow.interceptors.idempotency_claim import ClaimHold
 
-        key = scoped_key(
-            org_id=tenant_of(self._ctx), pipeline="tool", stage=self._tool.name, key=self._call_id
-        )
-        fingerprint, ttl = (
-            params_hash(dict(self._action.payload)),
-            self._executor.config.idempotency_ttl_seconds,
-        )
+        tenant, ttl = tenant_of(self._ctx), self._executor.config.idempotency_ttl_seconds
+        key = scoped_key(org_id=tenant, pipeline="tool", stage=self._tool.name, key=self._call_id)
+        fingerprint = params_hash(dict(self._action.payload))
         async with ClaimHold(store, key, ttl_seconds=min(60.0, ttl)) as hold:
             kept = hold.result
             if kept is not None:
                 if kept.params_hash != fingerprint:
                     raise IdempotencyParamMismatch(self._call_id, kept.params_hash, fingerprint)
-                output = ToolOutput(**dict(kept.result.data))
-                self._emit("tool.completed", {"replayed": True, **self._took()})
-                return output
+                self._replayed = True
+                return ToolOutput(**dict(kept.result.data))
             output = await self._allowed()
             if output.success:
                 entry = CachedStageResult(StageOutput.ok(output.to_dict()), fingerprint)
@@ -186,16 +200,16 @@ class ToolExecution:
 
         executor = self._executor
         seconds = None if executor.config.suspend_for_approval else executor.config.approval_timeout_seconds
+        # Asked for as it came: what the tool makes of the arguments need be nothing that can be written down.
+        given = thaw(dict(self._action.payload))
         asked = ApprovedCall(
-            executor.approvals, self._tool, self._call_id, self._payload, self._ctx, self._emit, seconds
+            executor.approvals, self._tool, self._call_id, given, self._ctx, self._emit, seconds
         )
         request_id = await asked.decided(self._token)
         await self._pass_gate()
         async with asked.spent(request_id) as spending:
-            if isinstance(
-                spending, ToolOutput
-            ):  # this call was made before: in a process that has ended, say
-                self._emit("tool.completed", {"replayed": True, **self._took()})
+            if isinstance(spending, ToolOutput):  # it was made before: in a process that has ended, say
+                self._replayed = True
                 return spending
             self._payload = checked(self._tool, spending.arguments)
             output = await self._placed()
@@ -232,22 +246,22 @@ class ToolExecution:
         )
         try:
             output = self._completed(await self._attempts(call, context), context)
+        except GeneratorExit:  # nothing can be awaited any more
+            raise
         except BaseException:
             # It may have done something before it failed, and has said how to undo that.
             await self._keep_for_undo(context.undo_metadata)
             raise
         await self._keep_for_undo(output.undo_metadata)  # whatever else is wrong with what it returned
         self._check_output(output)
-        if output.success:
-            self._emit("tool.completed", self._took())
-        else:
-            failed = {"error": output.error or "", "error_code": "tool_said_so"}
-            self._emit("tool.failed", {**failed, **self._took()})
         return output
 
     async def _keep_for_undo(self, metadata: Mapping[str, Any] | None) -> None:
+        """Put on record what undoing takes, to the end: what was done was done, also if the run is cancelled now."""
         if self._tool.undoable and metadata is not None:
-            await self._executor.keep_for_undo(self._tool, self._call_id, metadata, self._ctx)
+            from stageflow_tools.lease import to_the_end
+
+            await to_the_end(self._executor.keep_for_undo(self._tool, self._call_id, metadata, self._ctx))
 
     async def _attempts(self, call: ToolInput, context: ToolContext) -> ToolOutput:
         retry = None if self._tool.effect is Effect.IRREVERSIBLE else self._tool.retry
@@ -321,6 +335,8 @@ class ToolExecution:
             undo = context.undo_metadata
         if context.artifacts:
             artifacts = [*(artifacts or []), *context.artifacts]
+        if artifacts and self._tool.artifact_type is not None:
+            artifacts = [{"type": self._tool.artifact_type, **artifact} for artifact in artifacts]
         if undo is output.undo_metadata and artifacts is output.artifacts:
             return output
         return replace(output, undo_metadata=undo, artifacts=artifacts)
@@ -328,12 +344,7 @@ class ToolExecution:
     def _check_output(self, output: ToolOutput) -> None:
         most, fix = self._tool.max_output_bytes, "Return plain data: dicts, lists, text, numbers"
         try:
-            parts = [
-                json.dumps(one, ensure_ascii=False, allow_nan=False)
-                for one in (output.data, output.artifacts)
-                if one
-            ]
-            size = sum(len(part.encode()) for part in parts)
+            size = sum(len(_json(one).encode()) for one in (output.data, output.artifacts) if one)
         except (TypeError, ValueError, RecursionError, UnicodeEncodeError) as exc:
             msg = f"JSON cannot say what it returned: {exc}"
             raise ToolOutputError(msg, self._tool.name, fix=fix) from exc
@@ -351,8 +362,11 @@ class ToolExecution:
         except TypeError:  # no mapping: that is told by the check
             return []
 
-    def _took(self) -> dict[str, Any]:
-        return {"duration_ms": (monotonic_ns() - self._started_ns) / 1e6}
+    def _end(self, type: str, data: dict[str, Any]) -> None:  # noqa: A002 - the event's type
+        self._emit(type, {**data, "duration_ms": (monotonic_ns() - self._started_ns) / 1e6})
+        if "error" in data:
+            level = self._executor.config.log_level
+            _logger.log(level, "Call %s of tool %r: %s", self._call_id, self._tool.name, data["error"])
 
     def _emit(self, type: str, data: dict[str, Any]) -> None:  # noqa: A002 - the event's type
         if self._executor.config.emit_events:

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from stageflow import StageContext
 
 from stageflow_tools.context import adapt_context, tenant_of
-from stageflow_tools.errors import ToolError, ToolUndoError
+from stageflow_tools.errors import ToolUndoError
 from stageflow_tools.execution import ToolExecution
 from stageflow_tools.registry import ToolRegistry
 
@@ -44,7 +44,7 @@ class ToolExecutorConfig:
             made again, with the token, once somebody has decided.
         undo_ttl_seconds: How long a call can be undone.
         emit_events: Whether calls are told as events.
-        log_level: The level of what is logged of failures that nobody is told of otherwise.
+        log_level: The level at which calls that failed, or were denied, are logged.
         idempotency_ttl_seconds: How long the output of a call is kept for its duplicates.
         max_parallel: How many calls of one ``execute_all`` run at once.
     """
@@ -186,7 +186,7 @@ class ToolExecutor:
 
     async def execute_all(
         self, actions: Sequence[Action], ctx: object = None
-    ) -> list[ToolOutput | ToolError]:
+    ) -> list[ToolOutput | Exception]:
         """Call the tools of several actions at once, at most ``max_parallel`` of them.
 
         Args:
@@ -202,11 +202,11 @@ class ToolExecutor:
         """
         places = asyncio.Semaphore(self.config.max_parallel)
 
-        async def one(action: Action) -> ToolOutput | ToolError:
+        async def one(action: Action) -> ToolOutput | Exception:
             async with places:
                 try:
                     return await self.execute(action, ctx)
-                except ToolError as exc:
+                except Exception as exc:  # noqa: BLE001 - whatever one raises takes no other with it
                     return exc
 
         async with asyncio.TaskGroup() as group:

@@ -126,12 +126,11 @@ class ToolRegistry(Mapping[str, ToolDefinition]):
 
         Raises:
             ToolConflictError: Something here is called like one of them.
-            LazyImportError, ContributionInvalidError: A plugin's tool cannot be imported, or is none.
+            LazyImportError: A plugin's tool cannot be imported.
+            ToolDefinitionError: It is none.
         """
         for name, entry in host.tools().items():
-            target: Any = entry.resolve()
-            made = target() if inspect.isclass(target) else target
-            definition = as_definition(made)
+            definition = as_definition(_made(entry.resolve()))
             if definition.name != name:
                 from dataclasses import replace
 
@@ -320,6 +319,14 @@ def as_definition(tool: object, **options: Any) -> ToolDefinition:
     what = f"{type(tool).__name__} is no tool"
     fix = "Pass a ToolDefinition, a typed function, or an object with name, description, input_schema, effect and call"
     raise ToolDefinitionError(str(getattr(tool, "name", tool)), what, fix=fix)
+
+
+def _made(target: Any) -> object:
+    """Return the tool that a plugin names: itself, an object of its class, or what its factory makes."""
+    if not inspect.isclass(target) and (hasattr(target, "definition") or isinstance(target, Tool)):
+        return cast("object", target)
+    made: object = target()
+    return made
 
 
 def _check_type(tool: ToolDefinition, action_type: str) -> None:
