@@ -57,7 +57,6 @@ __all__ = ["ToolExecution"]
 
 _json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _logger = logging.getLogger("stageflow.tools")
-_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _DENIED: Final = (PolicyError, ToolDeniedError, CircuitBreakerOpenError)
 
 
